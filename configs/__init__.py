@@ -1,0 +1,1 @@
+"""Settings, the model's contract, the error tree and logging: what every other package may import."""

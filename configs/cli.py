@@ -1,0 +1,84 @@
+"""What all command lines share: one clear line for an error, a meaningful exit code, a progress bar."""
+
+import errno
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from configs.errors import EXIT_UNAVAILABLE, EXIT_UNEXPECTED, EcgError, StorageError
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def run(command: Callable[..., None]) -> None:
+    """Runs `command` as a command line; errors become one line on standard error and an exit code.
+
+    `--debug` anywhere on the line shows the traceback instead.
+    """
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    else:
+        warnings.filterwarnings("ignore")  # libraries' deprecations are not the user's business
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    app.command(epilog="Add --debug to see a traceback instead of one line.")(command)
+    try:
+        app()
+    except EcgError as error:
+        if debug:
+            raise
+        fail(str(error), error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            fail(str(StorageError(str(error.filename or "disk"), os.strerror(error.errno), "Free space and run again.")), EXIT_UNAVAILABLE)
+        fail(f"{error.filename or 'system'}: {error.strerror or error}", EXIT_UNAVAILABLE)
+    except KeyboardInterrupt:
+        fail("stopped", 130)
+    except Exception as error:
+        if debug:
+            raise
+        detail = str(error).strip().splitlines()
+        fail(f"unexpected {type(error).__name__}: {detail[0] if detail else ''}. Run again with --debug and report it.", EXIT_UNEXPECTED)
+
+
+def fail(line: str, code: int) -> None:
+    """Prints `line` as the error and exits with `code`."""
+    stderr.print(f"[bold red]error[/]: {_escape(line)}")
+    raise SystemExit(code)
+
+
+def note(line: str) -> None:
+    """Prints a line about what is going on to standard error."""
+    stderr.print(_escape(line))
+
+
+def progress() -> Progress:
+    """A progress bar on standard error; silent when that is not a terminal."""
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=stderr, disable=not stderr.is_terminal, transient=True,
+    )
+
+
+def write_json(path: Path | None, value: Any) -> None:
+    """Writes `value` to `path` for another program to read, whole or not at all; does nothing when path is None."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,188 @@
+"""Settings of every process: environment (prefix `ECG_`), then a YAML profile, then the defaults below.
+
+Only entry points build `Settings`; everything else is handed what it needs.
+`ECG_PROFILE` names a profile of `configs/` (`default`, `smoke`) or a YAML file. Nested keys are written with a
+double underscore in the environment: `ECG_TRAINING__EPOCHS=20`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from configs.contract import FeatureSpec
+from configs.errors import ConfigurationError
+
+PROFILES_DIR = Path(__file__).parent
+PREFIX = "ECG_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestSettings(_Section):
+    """Reading recordings into the warehouse."""
+
+    workers: int = Field(0, ge=0, le=64, description="Processes that read and cut recordings; 0 takes one a core.")
+    block_s: float = Field(900.0, ge=30, description="Seconds of signal in memory at a time, a lead and worker.")
+    detector: str = Field("neurokit", description="neurokit2 R-peak method where there are no reference annotations.")
+    use_annotations: bool = Field(True, description="Take R peaks and labels from reference annotations when there are some.")
+    split_shares: dict[str, float] = Field(
+        {"train": 0.5, "calibration": 0.2, "test": 0.3},
+        description="Share of patients that each split aims at. A patient's split is fixed when first seen.",
+    )
+
+
+class TrainingSettings(_Section):
+    """The TFX training pipeline and its model."""
+
+    model_name: str = Field("ecg_autoencoder", pattern=r"^[a-z][a-z0-9_]*$", description="Folder and served name of the model.")
+    seed: int = Field(7, ge=0, description="Seed of weights, shuffling and augmentation.")
+    epochs: int = Field(14, ge=1, le=1000, description="Passes over the normal training windows.")
+    batch_size: int = Field(128, ge=8, le=65536, description="Windows a gradient step.")
+    learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak of the cosine decay.")
+    latent_units: int = Field(8, ge=1, le=256, description="Width of the bottleneck.")
+    filters: tuple[int, ...] = Field((16, 32, 32, 64), min_length=1, max_length=6, description="Filters of each stride-2 convolution.")
+    shift_samples: int = Field(3, ge=0, le=30, description="Largest shift in augmentation, both ways.")
+    use_template: bool = Field(True, description="Train the second autoencoder, conditioned on the running template.")
+    use_rhythm: bool = Field(True, description="Add the RR-interval term to the score.")
+    false_alarm_rate: float = Field(0.03, gt=0, lt=0.5, description="Share of held-out normal beats at or above the threshold.")
+    max_windows: int = Field(0, ge=0, description="Use at most this many windows of each split; 0 takes all.")
+    min_normal_windows: int = Field(200, ge=1, description="Refuse to train, or to calibrate, on fewer normal windows.")
+    treat_unlabelled_as_normal: bool = Field(True, description="Unlabelled windows of the train and calibration splits count as normal.")
+    block_windows: int = Field(4096, ge=64, description="Windows a warehouse read in ExampleGen.")
+
+
+class EvaluationSettings(_Section):
+    """The Evaluator's gates; a model that misses one is not blessed."""
+
+    min_roc_auc: float = Field(0.80, ge=0, le=1, description="Smallest ROC-AUC on the test split.")
+    min_average_precision: float = Field(0.20, ge=0, le=1, description="Smallest average precision on the test split.")
+    min_recall_at_threshold: float = Field(0.10, ge=0, le=1, description="Smallest share of anomalous beats flagged.")
+    max_roc_auc_drop: float = Field(0.02, ge=0, le=1, description="Largest loss of ROC-AUC against the last blessed model.")
+
+
+class ScoringSettings(_Section):
+    """Batch scoring."""
+
+    block_windows: int = Field(8192, ge=1, description="Windows read, scored and committed at a time.")
+    batch_size: int = Field(1024, ge=1, description="Windows a model call.")
+    beam_args: tuple[str, ...] = Field(("--runner=DirectRunner",), description="Beam pipeline options, one an item.")
+    episode_gap_beats: int = Field(1, ge=0, description="Normal beats that may lie between anomalous beats of one episode.")
+
+
+class ApiSettings(_Section):
+    """The REST service."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on. There is no sign-in yet: only loopback is accepted.")
+    port: int = Field(8000, ge=1, le=65535, description="TCP port.")
+    page_size: int = Field(100, ge=1, le=1000, description="Items a page when the caller does not say.")
+    max_page_size: int = Field(1000, ge=1, le=10000, description="Largest page a caller may ask for.")
+    pool_size: int = Field(10, ge=1, description="Database connections kept open, a database.")
+
+
+class Settings(BaseSettings):
+    """All settings. Field docs are in `configs/default.yaml` and `docs/configuration.md`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True
+    )
+
+    data_dir: Path = Field(Path(".data"), description="Databases, models, caches and runs live here.")
+    warehouse_url: str | None = Field(
+        None, description="PostgreSQL of the warehouse, postgresql://user:password@host/name; embedded when unset."
+    )
+    results_url: str | None = Field(None, description="PostgreSQL of the results; embedded when unset.")
+    pseudonym_key: SecretStr | None = Field(
+        None, description="Key of the HMAC that makes patient pseudonyms; kept in data_dir/pseudonym.key when unset."
+    )
+    mitdb_dir: Path | None = Field(None, description="Folder with MIT-BIH records for the demo and the tests.")
+    log_level: str = Field("WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
+    features: FeatureSpec = Field(default_factory=FeatureSpec, description="Window geometry.")
+    ingest: IngestSettings = Field(default_factory=IngestSettings)
+    training: TrainingSettings = Field(default_factory=TrainingSettings)
+    evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
+    scoring: ScoringSettings = Field(default_factory=ScoringSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
+
+    @property
+    def models_dir(self) -> Path:
+        """Where the Pusher puts versions: `<models_dir>/<model_name>/<version>/`."""
+        return self.data_dir / "models"
+
+
+def load_settings(profile: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Builds settings from the environment, a profile and overrides (which win over both).
+
+    Args:
+        profile: a profile's name or a YAML file; `ECG_PROFILE`, then `default`, when None.
+        overrides: values of an entry point's own options, nested as the settings are; None values are skipped.
+
+    Raises:
+        ConfigurationError: a key is unknown or a value is out of range; names the key and where it was set.
+    """
+    chosen = str(profile or os.environ.get(PREFIX + "PROFILE") or "default")
+    path = Path(chosen) if chosen.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{chosen}.yaml"
+    values = _read_profile(path)
+    _refuse_unknown_environment()
+
+    class Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values)
+
+    try:
+        return Layered(**_without_none(overrides or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        variable = PREFIX + key.upper().replace(".", "__")
+        where = f"environment variable {variable}" if variable in _environment() else f"{path}, key {key}"
+        raise ConfigurationError(where, first["msg"], "See docs/configuration.md for every key.") from error
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+
+
+def _refuse_unknown_environment() -> None:
+    """pydantic-settings ignores unknown top-level variables; a typo must not be silent."""
+    known = {PREFIX + field.upper() for field in Settings.model_fields} | {PREFIX + "PROFILE"}
+    for name in sorted(_environment()):
+        if name.split("__", 1)[0] not in known:
+            raise ConfigurationError(
+                f"environment variable {name}", "is not a setting", f"Known: {', '.join(sorted(known))}."
+            )
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        names = ", ".join(sorted(p.stem for p in PROFILES_DIR.glob("*.yaml")))
+        raise ConfigurationError(str(path), "no such profile", f"Profiles here: {names}; or give a .yaml file.") from error
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(str(path), f"cannot be read as YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(str(path), "must hold keys and values", "See configs/default.yaml.")
+    return values

@@ -1,0 +1,1 @@
+"""ECG from files to windows in PostgreSQL, and results beside them."""

@@ -1,0 +1,1 @@
+"""Signals without a database: readers, quality, windows, simulator, download."""
