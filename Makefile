@@ -1,0 +1,60 @@
+# `make` lists what there is. ARGS goes on to the command: make test ARGS="-k ingest", make demo ARGS=--no-serve
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv/bin
+CODE := configs warehouse components serving pipelines api monitoring
+
+.DEFAULT_GOAL := help
+.PHONY: help setup environment demo test test-unit test-reference lint format bench docs lock clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## make the environment .venv (every other target does, when it has to)
+	@$(PYTHON) constraints/setup.py
+
+# Instant when .venv is complete: setup.py compares its stamp with the lock files. A file's age would say too little.
+environment:
+	@$(PYTHON) constraints/setup.py --quiet
+
+demo: environment ## the whole path on real ECG, then the API on 127.0.0.1:8000 (ARGS=--no-serve ends before)
+	$(VENV)/python -m pipelines.demo $(ARGS)
+
+test: environment ## all tests; ECG_MITDB_DIR=FOLDER adds those on MIT-BIH records
+	$(VENV)/python -m pytest -m "unit or integration or e2e" $(ARGS)
+
+test-unit: environment ## the tests that need no server, within a minute
+	$(VENV)/python -m pytest -m unit $(ARGS)
+
+test-reference: ## all tests in the reference image, Dockerfile.pipeline (needs a Docker engine)
+	@tests/in_reference_image.sh $(ARGS)
+
+lint: environment ## ruff, mypy --strict, import-linter
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy $(CODE)
+	$(VENV)/lint-imports
+
+format: environment ## let ruff format the code and fix what it can
+	$(VENV)/ruff check --fix-only --quiet .
+	$(VENV)/ruff format .
+
+bench: environment ## how fast ingest, training input and scoring are on this machine
+	$(VENV)/python -m pipelines.benchmark_speed $(ARGS)
+
+docs: environment ## write docs/data-dictionary.md and docs/configuration.md from the code
+	@mkdir -p build docs
+	$(VENV)/python -m warehouse.store.dictionary > build/data-dictionary.md
+	$(VENV)/python -m configs.document > build/configuration.md
+	mv build/data-dictionary.md build/configuration.md docs/
+
+lock: environment ## resolve the lock files in constraints/ anew (ARGS=--upgrade takes newer versions)
+	$(VENV)/python constraints/lock.py $(ARGS)
+
+clean: ## remove build/ and caches
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(CODE) constraints tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove the environment and .data with its databases and models
+	rm -rf .venv .venv-tools .data

@@ -1,0 +1,1 @@
+"""The REST service: what was found, in which recording, by which model."""

@@ -1,0 +1,220 @@
+"""Every error becomes an RFC 9457 problem here, and nowhere else is a status decided.
+
+NotFoundError               404  not-found
+no such path                404  no-such-path
+wrong method                405  method-not-allowed
+RequestError, validation    422  invalid-request
+DatabaseUnavailableError    503  database-unavailable   with Retry-After
+StorageError                503  storage-unavailable    with Retry-After
+ModelUnavailableError       503  model-unavailable      with Retry-After
+not ready                   503  not-ready              with Retry-After
+anything else               500  unexpected             says nothing of the inside; the log does
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from api.schemas import ParameterProblem, PartState, Problem
+from configs.errors import (
+    DatabaseUnavailableError,
+    EcgError,
+    ModelUnavailableError,
+    NotFoundError,
+    RequestError,
+    StorageError,
+    UnavailableError,
+)
+from configs.logging import get_logger
+
+PROBLEM_JSON = "application/problem+json"
+TYPE_PREFIX = "urn:ecg:problem:"
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A kind of problem. Where `detail` is None, the error's own text is told."""
+
+    status: int
+    slug: str
+    title: str
+    detail: str | None = None
+
+
+_UNEXPECTED = _Kind(500, "unexpected", "Unexpected error")
+_NOT_READY = _Kind(503, "not-ready", "Not ready")
+_NO_PATH = _Kind(404, "no-such-path", "No such path")
+_NO_METHOD = _Kind(405, "method-not-allowed", "Method not allowed")
+_INVALID = _Kind(422, "invalid-request", "Invalid request")
+# A database's error names its host and user, a disk's its path: those are for the log, not for a caller.
+_OF_ERROR: Mapping[type[EcgError], _Kind] = {
+    NotFoundError: _Kind(404, "not-found", "Not found"),
+    RequestError: _INVALID,
+    DatabaseUnavailableError: _Kind(
+        503, "database-unavailable", "Database unavailable", "A database does not answer. GET /health/ready says which."
+    ),
+    StorageError: _Kind(503, "storage-unavailable", "Storage unavailable", "A disk is full or cannot be written."),
+    ModelUnavailableError: _Kind(503, "model-unavailable", "Model unavailable"),
+    UnavailableError: _Kind(503, "unavailable", "Unavailable", "Something this service needs is not there."),
+}
+
+
+class NotReadyError(Exception):
+    """A part that the service needs is missing; carries the state of every part."""
+
+    def __init__(self, parts: Mapping[str, PartState]) -> None:
+        super().__init__("not ready")
+        self.parts = dict(parts)
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of `app` a problem."""
+    app.add_exception_handler(EcgError, _on_ecg_error)
+    app.add_exception_handler(NotReadyError, _on_not_ready)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+def unexpected(path: str, request_id: str) -> Response:
+    """The answer when something was raised that nobody expected; the caller has logged it under `request_id`."""
+    detail = f"Something failed that should not have. Please report it with the request id {request_id}."
+    return _respond(_UNEXPECTED, detail, path, request_id)
+
+
+async def _on_ecg_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EcgError)
+    kind = next((_OF_ERROR[base] for base in type(error).__mro__ if base in _OF_ERROR), _UNEXPECTED)
+    if kind.status >= 500:
+        _note(request, error)
+        get_logger("api").warning(
+            "request_failed", problem=kind.slug, error=str(error), request_id=_request_id(request)
+        )
+    if kind is _UNEXPECTED:
+        return unexpected(request.url.path, _request_id(request))
+    errors = None
+    if isinstance(error, RequestError):
+        errors = [ParameterProblem(parameter=error.subject, problem=error.problem, send=error.hint)]
+    return _problem(request, kind, kind.detail or str(error), errors=errors)
+
+
+async def _on_not_ready(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotReadyError)
+    _note(request, error)
+    missing = [f"{name} ({part.problem})" for name, part in error.parts.items() if part.state != "ok"]
+    return _problem(request, _NOT_READY, f"Missing: {'; '.join(missing)}.", parts=error.parts)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [_explain(found, request) for found in error.errors()]
+    detail = " ".join(f"{e.parameter}: {e.problem}. {e.send}" for e in errors)
+    return _problem(request, _INVALID, detail, errors=errors)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == _NO_PATH.status:
+        return _problem(
+            request, _NO_PATH, f"{request.url.path} does not exist. /docs lists what does.", headers=headers
+        )
+    if error.status_code == _NO_METHOD.status:
+        allowed = next((value for name, value in headers.items() if name.lower() == "allow"), "GET")
+        detail = f"{request.url.path} does not take {request.method}. Send {allowed}."
+        return _problem(request, _NO_METHOD, detail, headers=headers)
+    phrase = HTTPStatus(error.status_code).phrase
+    kind = _Kind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
+    return _problem(request, kind, str(error.detail), headers=headers)
+
+
+def _explain(found: Mapping[str, Any], request: Request) -> ParameterProblem:
+    """One validation error in words: which parameter, what is wrong with it, what to send."""
+    parameter = str(found["loc"][-1]) if len(found["loc"]) > 1 else str(found["loc"][0])
+    context = found.get("ctx") or {}
+    if found["type"] == "extra_forbidden":
+        known = ", ".join(_query_parameters(request))
+        return ParameterProblem(
+            parameter=parameter, problem="is not a parameter of this operation", send=f"Parameters: {known}."
+        )
+    problem, send = _WORDS.get(found["type"], (str(found["msg"]).rstrip("."), "GET /docs says what it takes."))
+    return ParameterProblem(
+        parameter=parameter, problem=problem.format(**context), send=str(context.get("send") or send.format(**context))
+    )
+
+
+#: Validation error to what is wrong and what to send; `{...}` comes from the error's context.
+_WORDS: Mapping[str, tuple[str, str]] = {
+    "int_parsing": ("is not a whole number", "Send a whole number."),
+    "int_parsing_size": ("is too large", "Send a smaller whole number."),
+    "float_parsing": ("is not a number", "Send a number, for example 2.5."),
+    "finite_number": ("is not finite", "Send a finite number, for example 2.5."),
+    "greater_than_equal": ("is below {ge}", "Send at least {ge}."),
+    "less_than_equal": ("is above {le}", "Send at most {le}."),
+    "string_too_short": ("is empty", "Send a value, or leave the parameter out."),
+    "string_too_long": ("is longer than {max_length} characters", "Send a shorter value."),
+    "missing": ("is missing", "Send it."),
+}
+
+
+def _query_parameters(request: Request) -> Iterable[str]:
+    """Names of the query parameters of the operation that was asked for, from its OpenAPI description."""
+    route = request.scope.get("route")
+    operations = request.app.openapi()["paths"].get(getattr(route, "path", ""), {})
+    parameters: Sequence[Mapping[str, Any]] = operations.get(request.method.lower(), {}).get("parameters", ())
+    return [str(parameter["name"]) for parameter in parameters if parameter["in"] == "query"] or ["none"]
+
+
+def _problem(
+    request: Request,
+    kind: _Kind,
+    detail: str,
+    *,
+    errors: list[ParameterProblem] | None = None,
+    parts: dict[str, PartState] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    return _respond(kind, detail, request.url.path, _request_id(request), errors, parts, headers)
+
+
+def _respond(
+    kind: _Kind,
+    detail: str,
+    path: str,
+    request_id: str,
+    errors: list[ParameterProblem] | None = None,
+    parts: dict[str, PartState] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    body = Problem(
+        type=TYPE_PREFIX + kind.slug,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=path,
+        request_id=request_id,
+        errors=errors,
+        parts=parts,
+    )
+    retry = {"Retry-After": str(RETRY_AFTER_S)} if kind.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return JSONResponse(
+        body.model_dump(mode="json", exclude_none=True),
+        status_code=kind.status,
+        headers={**(headers or {}), **retry},
+        media_type=PROBLEM_JSON,
+    )
+
+
+def _request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", ""))
+
+
+def _note(request: Request, error: Exception) -> None:
+    """Leaves the error's class for the metrics."""
+    request.state.exception = type(error).__name__

@@ -1,0 +1,123 @@
+"""What callers may ask with: query parameters and ids, checked before anything is looked up."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from api.paging import MAX_TOKEN_LENGTH
+from configs.errors import RequestError
+
+MAX_ID = (1 << 63) - 1
+_ANOMALY_ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
+_EXAMPLE_TIME = "2026-01-31T08:15:00Z"
+
+
+def _parse_moment(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        send = f"Send ISO 8601, for example {_EXAMPLE_TIME}; in a URL, + is written %2B."
+        raise PydanticCustomError("moment", "is not an ISO 8601 time", {"send": send}) from None
+    if moment.utcoffset() is None:
+        send = f"Say which zone: {_EXAMPLE_TIME} for UTC, or an offset such as %2B01:00 (+ in a URL is %2B)."
+        raise PydanticCustomError("moment", "has no time zone", {"send": send})
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError("moment", "is out of range", {"send": "Send a time of this era."}) from None
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("nul", "holds a NUL character", {"send": "Send a name without it."})
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_nul)]
+
+
+class _Listing(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    page_size: int | None = Field(
+        default=None, ge=1, description="Items a page; the service's default when left out.", examples=[100]
+    )
+    page_token: str | None = Field(
+        default=None, max_length=MAX_TOKEN_LENGTH, description="next_page_token of the page before."
+    )
+
+    def filters(self) -> Mapping[str, Any]:
+        """The filters as given: what a page token belongs to."""
+        return self.model_dump(exclude={"page_size", "page_token"}, exclude_none=True)
+
+    def limit(self, *, default: int, largest: int) -> int:
+        """Items a page.
+
+        Raises:
+            RequestError: more are asked for than the service gives at a time.
+        """
+        if self.page_size is not None and self.page_size > largest:
+            raise RequestError(
+                "page_size", f"is above {largest}", f"Send at most {largest}, and follow next_page_token."
+            )
+        return self.page_size or min(default, largest)
+
+
+class AnomalyQuery(_Listing):
+    """Filters of GET /anomalies; all that are given must hold."""
+
+    start: Moment | None = Field(
+        default=None, description="R peak at or after; ISO 8601 with a zone.", examples=[_EXAMPLE_TIME]
+    )
+    end: Moment | None = Field(
+        default=None, description="R peak before; ISO 8601 with a zone.", examples=["2026-02-01T00:00:00Z"]
+    )
+    recording: Name | None = Field(default=None, description="Record name.", examples=["100"])
+    lead: Name | None = Field(default=None, description="Lead that contributes most.", examples=["MLII"])
+    min_score: float | None = Field(default=None, allow_inf_nan=False, description="Score at or above.", examples=[2.5])
+    model_version: int | None = Field(
+        default=None, ge=1, le=MAX_ID, description="Found by; the newest when left out.", examples=[1]
+    )
+
+    def check_span(self) -> None:
+        """Refuses a span that cannot hold anything.
+
+        Raises:
+            RequestError: end is not after start.
+        """
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise RequestError("end", "is not after start", "Send an end that is after start, or swap them.")
+
+    def stored_min_score(self) -> float | None:
+        """min_score as scores are stored, in single precision: a score that was listed is at or above itself."""
+        if self.min_score is None:
+            return None
+        with np.errstate(over="ignore"):
+            return float(np.float32(self.min_score))
+
+
+class RecordingQuery(_Listing):
+    """Filters of GET /recordings."""
+
+    name: Name | None = Field(default=None, description="Record name.", examples=["100"])
+
+
+def parse_anomaly_id(text: str) -> tuple[int, int]:
+    """`<model_version>-<window_id>` as two numbers.
+
+    Raises:
+        RequestError: it is no such id.
+    """
+    match = _ANOMALY_ID.fullmatch(text)
+    numbers = [int(part) for part in match.groups()] if match else []
+    if not numbers or max(numbers) > MAX_ID:
+        raise RequestError("anomaly_id", "is not <model_version>-<window_id>", "Send an id as GET /anomalies gives it.")
+    return numbers[0], numbers[1]

@@ -1,0 +1,109 @@
+"""The two autoencoders: one that knows normal beats, one that also knows this patient's own.
+
+Both are 1-D convolutional with a dense bottleneck. They see a window divided by the peak-to-peak of the running
+template where there is one (so gain and electrode position matter less), and of the window itself where there is none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+KERNEL = 7
+_LEAST_PEAK_TO_PEAK = 0.05  # in units of the leads' scale: a flat window is not blown up
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Size of an autoencoder: window geometry, filters of each stride-2 convolution, width of the bottleneck."""
+
+    window_samples: int
+    n_leads: int
+    filters: tuple[int, ...]
+    latent_units: int
+
+    @property
+    def padded_samples(self) -> int:
+        """Window length rounded up so that every stride divides it."""
+        step = 2 ** len(self.filters)
+        return -(-self.window_samples // step) * step
+
+
+def build_autoencoder(architecture: Architecture, *, conditioned: bool, name: str) -> keras.Model:
+    """A convolutional autoencoder.
+
+    Args:
+        conditioned: also takes the template, and decodes the difference from it.
+        name: of the Keras model.
+
+    Returns:
+        A model from [window] or [window, template], float32 (batch, window_samples, leads) each, to the
+        reconstruction, of the same shape.
+    """
+    shape = (architecture.window_samples, architecture.n_leads)
+    window = keras.Input(shape, name="window")
+    inputs = [window]
+    x = window
+    if conditioned:
+        template = keras.Input(shape, name="template")
+        inputs.append(template)
+        x = layers.Concatenate()([window, template])
+    padding = architecture.padded_samples - architecture.window_samples
+    x = layers.ZeroPadding1D((0, padding))(x)
+    latent = layers.Dense(architecture.latent_units, name="latent")(layers.Flatten()(_encode(x, architecture.filters)))
+    decoded = _decode(latent, architecture)
+    if padding:
+        decoded = layers.Cropping1D((0, padding))(decoded)
+    if conditioned:
+        decoded = layers.Add()([inputs[1], decoded])
+    return keras.Model(inputs, decoded, name=name)
+
+
+def _encode(x: keras.KerasTensor, filters: Sequence[int]) -> keras.KerasTensor:
+    for width in filters:
+        x = layers.Conv1D(width, KERNEL, strides=2, padding="same", activation="swish")(x)
+    return x
+
+
+def _decode(latent: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:
+    length = architecture.padded_samples // 2 ** len(architecture.filters)
+    x = layers.Dense(length * architecture.filters[-1], activation="swish")(latent)
+    x = layers.Reshape((length, architecture.filters[-1]))(x)
+    for width in architecture.filters[-2::-1]:
+        x = layers.Conv1DTranspose(width, KERNEL, strides=2, padding="same", activation="swish")(x)
+    return layers.Conv1DTranspose(architecture.n_leads, KERNEL, strides=2, padding="same")(x)
+
+
+def normalise(signal: tf.Tensor, reference: tf.Tensor, has_reference: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Peak-to-peak that both autoencoders divide by.
+
+    Args:
+        signal, reference: float32 (batch, W, L), 0 where masked.
+        has_reference: float32 (batch, 1).
+        mask: float32 (batch, L).
+
+    Returns:
+        float32 (batch, 1, L): of the reference where there is one, else of the signal.
+    """
+    chosen = tf.where(has_reference[:, :, tf.newaxis] > 0, reference, signal)
+    size = tf.reduce_max(chosen, axis=1) - tf.reduce_min(chosen, axis=1)
+    size = tf.where(mask > 0, tf.maximum(size, _LEAST_PEAK_TO_PEAK), tf.ones_like(size))
+    return size[:, tf.newaxis, :]
+
+
+def masked_pseudo_huber(error: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Mean pseudo-Huber loss of the leads that are there: linear for large errors, so artefacts weigh little.
+
+    Args:
+        error: float32 (batch, W, L).
+        mask: float32 (batch, L).
+
+    Returns:
+        float32 (): mean over batch.
+    """
+    delta = 0.1
+    loss = delta * delta * (tf.sqrt(1.0 + tf.square(error / delta)) - 1.0)
+    per_lead = tf.reduce_mean(loss, axis=1) * mask
+    return tf.reduce_mean(tf.reduce_sum(per_lead, axis=1) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0))

@@ -1,0 +1,34 @@
+"""What made a model: digests of the code and of the model itself."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+_ROOT = Path(__file__).parent.parent
+
+
+def code_digest() -> str:
+    """Of the code that decides what a model is (components, contract): sixteen hex digits."""
+    digest = hashlib.sha256()
+    for path in sorted(file for folder in ("components", "configs") for file in (_ROOT / folder).glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def git_revision() -> str:
+    """The checkout's commit, or "unknown" outside one."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def model_digest(directory: Path) -> str:
+    """sha256 of a SavedModel's files and their names; what is in assets.extra does not count."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in directory.rglob("*") if p.is_file() and "assets.extra" not in p.parts):
+        digest.update(str(path.relative_to(directory)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

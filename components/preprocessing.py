@@ -1,0 +1,83 @@
+"""tf.Transform's graph from raw windows to what the autoencoders see: the same in training and inside the SavedModel."""
+
+from typing import Any, Final
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from configs import contract
+from configs.contract import FeatureSpec
+
+# Transformed features. All float32; W window samples, L leads.
+SIGNAL: Final = "signal"  # (batch, W * L), lead amplitudes divided by their scale on the training data; 0 where masked
+REFERENCE: Final = "reference"  # (batch, W * L), the running template, scaled as the signal; 0 where there is none
+MASK: Final = "mask"  # (batch, L)
+HAS_REFERENCE: Final = "has_reference"  # (batch, 1), 1 when there is a template
+RHYTHM: Final = "rhythm"  # (batch, 3), see `rhythm_features`
+SCALE: Final = "scale"  # (batch, L), millivolts of one unit of SIGNAL
+
+#: Keys of the configuration that Transform hands to `preprocessing_fn`.
+SPEC: Final = "feature_spec"
+
+_LEAST_SCALE_MV = 0.01  # a lead that is flat in all training data is not blown up
+
+
+def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
+    """tf.Transform's entry point; see `configs.contract` for the inputs and the top of this module for the outputs."""
+    spec = FeatureSpec.model_validate(custom_config[SPEC])
+    shape = (-1, spec.window_samples, spec.n_leads)
+    mask = _dense(inputs[contract.LEAD_MASK], (-1, spec.n_leads))
+    present = mask[:, tf.newaxis, :] > 0
+    samples = _dense(inputs[contract.SAMPLES], shape)
+    samples = tf.where(present & tf.math.is_finite(samples), samples, tf.zeros_like(samples))
+    scale = _lead_scale(samples, mask)
+    has_reference = tf.cast(_dense(inputs[contract.TEMPLATE_BEATS], (-1, 1)) > 0, tf.float32)
+    template = _dense(inputs[contract.TEMPLATE], shape)
+    usable = present & (has_reference[:, :, tf.newaxis] > 0) & tf.math.is_finite(template)
+    template = tf.where(usable, template, tf.zeros_like(template))
+    flat = (-1, spec.window_samples * spec.n_leads)
+    return {
+        SIGNAL: tf.reshape(samples / scale, flat),
+        REFERENCE: tf.reshape(template / scale, flat),
+        MASK: mask,
+        HAS_REFERENCE: has_reference,
+        RHYTHM: rhythm_features(_dense(inputs[contract.RR], (-1, len(contract.RR_COLUMNS)))),
+        SCALE: tf.ones_like(mask) * scale,
+        # Labels pass through for the Trainer; the model's signatures never feed them.
+        contract.IS_ANOMALY: inputs[contract.IS_ANOMALY],
+        contract.LABEL_WEIGHT: inputs[contract.LABEL_WEIGHT],
+    }
+
+
+def rhythm_features(rr: tf.Tensor) -> tf.Tensor:
+    """How early this beat came and how long the next one took, against the patient's own recent rhythm.
+
+    Args:
+        rr: float32 (batch, 4), seconds, columns as `contract.RR_COLUMNS`; 0 = unknown.
+
+    Returns:
+        float32 (batch, 3): log(rr_prev / rr_median), log(rr_prev / rr_p90), log(rr_next / rr_median), each within
+        +-log(5), and 0 (nothing unusual) where either of the two is unknown.
+    """
+    previous, following, median, p90 = tf.unstack(rr, axis=1)
+    return tf.stack([_log_ratio(previous, median), _log_ratio(previous, p90), _log_ratio(following, median)], axis=1)
+
+
+def _log_ratio(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    known = (a > 0) & (b > 0)
+    one = tf.ones_like(a)
+    limit = tf.math.log(5.0)
+    return tf.clip_by_value(tf.math.log(tf.where(known, a, one) / tf.where(known, b, one)), -limit, limit)
+
+
+def _lead_scale(samples: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """Root mean square of each lead over all training windows that have it, millivolts: (leads,)."""
+    power = tft.mean(tf.reduce_mean(tf.square(samples), axis=1) * mask, reduce_instance_dims=False)
+    share = tft.mean(mask, reduce_instance_dims=False)
+    return tf.maximum(tf.sqrt(power / tf.maximum(share, 1e-6)), _LEAST_SCALE_MV)
+
+
+def _dense(value: tf.Tensor | tf.SparseTensor, shape: tuple[int, ...]) -> tf.Tensor:
+    if isinstance(value, tf.SparseTensor):
+        value = tf.sparse.to_dense(value)
+    return tf.reshape(value, shape)

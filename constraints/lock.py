@@ -1,0 +1,63 @@
+"""Resolves the lock files beside this file anew. Called by `make lock`; options go on to `uv pip compile`.
+
+    .venv/bin/python constraints/lock.py [--upgrade | --upgrade-package NAME]
+
+Without options a version that is locked stays unless a requirement excludes it. No index, no URL is recorded.
+"""
+
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from get_uv import SetupError, ready_uv, say
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Stack to what its lock has to hold for: 1.21 for all of its Pythons, 1.16 for its only one.
+TARGETS = {
+    "1.16": ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_34"),
+    "1.21": ("--python-version", "3.11", "--universal"),  # for the `environments` of [tool.uv] in pyproject.toml
+}
+
+
+def lock_all(options: Sequence[str]) -> None:
+    """Writes tools.txt and, for each stack, tfx-*.txt (what runs) and tfx-*-dev.txt (the tools that check it).
+
+    Raises:
+        SetupError: requirements contradict each other, or a package cannot be reached.
+    """
+    uv, environ = ready_uv(ROOT, [sys.executable])
+    # A machine's own wheels and second indexes hold a choice of files; a lock holds the hashes of all that are public.
+    for name in ("UV_INDEX", "UV_FIND_LINKS"):
+        environ.pop(name, None)
+    tools = _dev_requirements()
+    command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-emit-index-url", "--generate-hashes", *options]
+
+    def compile_to(name: str, *arguments: str, requirements: Sequence[str] = ()) -> None:
+        say(f"constraints/{name}")
+        text = "\n".join(requirements)
+        full = [*command, *arguments, "-o", f"constraints/{name}"]
+        done = subprocess.run(full, cwd=ROOT, env=environ, input=text, text=True, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            raise SetupError(f"constraints/{name} could not be resolved, see above; the old one is kept")
+
+    compile_to("tools.txt", "-", "--universal", "--python-version", "3.8", requirements=["uv"])
+    for tfx, target in TARGETS.items():
+        inputs = ("pyproject.toml", f"constraints/tfx-{tfx}.in", "--override", "constraints/overrides.txt")
+        compile_to(f"tfx-{tfx}.txt", *inputs, "--extra", "pipeline", *target)
+        compile_to(f"tfx-{tfx}-dev.txt", "-", "-c", f"constraints/tfx-{tfx}.txt", *target, requirements=tools)
+
+
+def _dev_requirements() -> list[str]:
+    """The tools alone: compiling the extra would repeat everything the project itself needs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return list(project["optional-dependencies"]["dev"])
+
+
+if __name__ == "__main__":
+    try:
+        lock_all(sys.argv[1:])
+    except SetupError as error:
+        sys.exit(f"[setup] error: {error}")

@@ -1,0 +1,264 @@
+"""Makes `.venv`, the environment everything here runs in. Called by `make setup`, needs nothing but a Python >= 3.8.
+
+    python3 constraints/setup.py [--quiet]
+
+Which TFX a machine can run is decided by its C library (docs/adr/0001-two-software-stacks.md), so this picks the
+stack, finds a Python for it, gets uv from PyPI into `.venv-tools`, and installs exactly what the lock files beside this
+file name, hashes checked. A second run has nothing to do; a run after an interrupted one starts the environment anew
+from uv's cache. Indexes, mirrors and certificates that pip is configured with are handed to uv, and written nowhere.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from get_uv import SetupError, ready_uv, run, say
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Stack(NamedTuple):
+    """A TFX release with the lock files and the Pythons it has wheels for, the preferred one first."""
+
+    tfx: str
+    pythons: Tuple[str, ...]
+
+    def locks(self, root: Path) -> List[Path]:
+        return [root / "constraints" / name for name in (f"tfx-{self.tfx}.txt", f"tfx-{self.tfx}-dev.txt")]
+
+
+class Interpreter(NamedTuple):
+    path: str
+    version: str
+    headers: bool = True  # whether C can be compiled for it
+
+    @property
+    def minor(self) -> str:
+        return ".".join(self.version.split(".")[:2])
+
+
+NEW = Stack("1.21", ("3.13", "3.12", "3.11"))
+OLD = Stack("1.16", ("3.11",))
+NEW_NEEDS_GLIBC = (2, 38)
+NEEDS_COMPILER = ("3.13",)  # pyedflib has no wheel for it
+MAY_HAVE_PIP = ("3.13", "3.12", "3.11", "3.10", "3.9", "3.8")
+
+
+# --- which stack, which Python --------------------------------------------------------------------------------------
+
+
+def choose_stack(system: str, machine: str, libc: str) -> Tuple[Stack, str]:
+    """Returns the stack for a machine and why, given `uname`'s system and machine and e.g. "glibc 2.36".
+
+    Raises:
+        SetupError: TFX has no wheels for such a machine.
+    """
+    name, _, version = libc.partition(" ")
+    if system != "Linux" or machine not in ("x86_64", "AMD64") or name != "glibc":
+        this = f"{system} {machine} {libc or 'without glibc'}"
+        raise SetupError(
+            f"TFX is published for Linux on x86-64 with glibc only, and this is {this}. "
+            "Build Dockerfile.pipeline with `docker build --platform linux/amd64` instead."
+        )
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    needed = ".".join(str(part) for part in NEW_NEEDS_GLIBC)
+    if numbers >= NEW_NEEDS_GLIBC:
+        return NEW, f"this machine's glibc is {version}, at least {needed}"
+    return OLD, f"this machine's glibc is {version}, and newer TFX needs {needed}"
+
+
+def machine_libc() -> str:
+    """Returns e.g. "glibc 2.36", or "" where the C library is another one."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, OSError, ValueError):
+        return ""
+
+
+_PROBE = """
+import ctypes, os, platform, ssl, sys, sysconfig, zlib
+usable = platform.python_implementation() == "CPython" and sys.maxsize > 2**32 and not sys.abiflags
+print(getattr(sys, "_base_executable", None) or sys.executable if usable else "")
+print("%d.%d.%d" % sys.version_info[:3])
+print(os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))
+"""
+
+
+def probe(path: str) -> Optional[Interpreter]:
+    """Returns the interpreter that answers at `path`, or None: broken, a shim of nothing, or not one with wheels."""
+    try:
+        answer = subprocess.run(
+            [path, "-I", "-c", _PROBE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = answer.stdout.decode().splitlines()
+    if answer.returncode or len(lines) != 3 or not lines[0]:
+        return None
+    return Interpreter(lines[0], lines[1], lines[2] == "True")
+
+
+def places(minors: Sequence[str], path: str, pyenv_root: Path) -> Iterator[Tuple[str, str]]:
+    """Yields (executable, where it is) of Pythons that may be one of `minors`: PATH first, then pyenv's versions."""
+    folders = [Path(folder) for folder in path.split(os.pathsep) if folder]
+    for name in [f"python{minor}" for minor in minors] + ["python3", "python"]:
+        for folder in folders:
+            if os.access(str(folder / name), os.X_OK):
+                yield str(folder / name), "on PATH"
+    for minor in minors:
+        for version in sorted((pyenv_root / "versions").glob(minor + ".*"), key=_numbers, reverse=True):
+            yield str(version / "bin" / "python"), "of pyenv"
+
+
+def _numbers(version: Path) -> List[int]:
+    return [int(part) if part.isdigit() else -1 for part in version.name.split(".")]
+
+
+def find_python(
+    stack: Stack,
+    candidates: Iterable[Tuple[str, str]],
+    compiler: bool,
+    ask: Callable[[str], Optional[Interpreter]] = probe,
+) -> Tuple[str, str]:
+    """Returns what uv is to make the environment from, a path or a version to download, and a line that says so.
+
+    Args:
+        stack: what it has to run.
+        candidates: executables that may do, the preferred one first, with where they are.
+        compiler: whether there is a C compiler, which one of the Pythons needs.
+        ask: asks an executable what it is.
+    """
+    passed_over = ""
+    for executable, where in candidates:
+        found = ask(executable)
+        if found and found.minor in stack.pythons:
+            if found.minor not in NEEDS_COMPILER or (compiler and found.headers):
+                return found.path, f"{found.version} ({found.path}, {where}){passed_over}"
+            passed_over = f" ({found.path} is passed over: it needs gcc and Python's headers, for pyedflib)"
+    download = next(minor for minor in stack.pythons if compiler or minor not in NEEDS_COMPILER)
+    return download, f"{download} that uv downloads{passed_over}"
+
+
+# --- the environment ------------------------------------------------------------------------------------------------
+
+
+def fingerprint(root: Path, stack: Stack) -> str:
+    """Returns the digest of everything `.venv` is made from: lock files, and where it is (its scripts hold that)."""
+    digest = hashlib.sha256(f"{root}\n{stack.tfx}\n".encode())
+    for lock in stack.locks(root):
+        digest.update(lock.read_bytes())
+    return digest.hexdigest()
+
+
+def is_ready(venv: Path, wanted: str) -> bool:
+    """True when `venv` was finished for the fingerprint `wanted` and its Python has not moved since."""
+    python = venv / "bin" / "python"
+    try:
+        stamped = (venv / ".complete").read_text()
+    except OSError:
+        return False
+    return os.access(str(python), os.X_OK) and stamped == _stamp(python, wanted)
+
+
+def _stamp(python: Path, wanted: str) -> str:
+    return f"{wanted}\n{os.path.realpath(str(python))}\n"
+
+
+def build(root: Path, stack: Stack, reason: str) -> None:
+    """Makes `.venv` anew for `stack`.
+
+    Raises:
+        SetupError: says which step failed and what to do.
+    """
+    started = time.monotonic()
+    venv, path, pyenv = root / ".venv", os.environ.get("PATH", ""), _pyenv_root(os.environ)
+    compiler = bool(shutil.which("cc") or shutil.which("gcc"))
+    python, what = find_python(stack, places(stack.pythons, path, pyenv), compiler)
+    say(f"TFX {stack.tfx} on Python {what}, because {reason}")
+
+    with_pip = [sys.executable] + [python for python, _ in places(MAY_HAVE_PIP, path, pyenv)]
+    uv, environ = ready_uv(root, with_pip)
+    no_python = f"Install Python {' or '.join(stack.pythons)} (from your distribution, or with pyenv) and run again"
+    run([uv, "venv", "--quiet", "--clear", "--python", python, str(venv)], environ, no_python)
+    locks = [str(lock) for lock in stack.locks(root)]
+    say("installing what is locked in " + " and ".join(os.path.relpath(lock, str(root)) for lock in locks))
+    again = "Run it again: what was downloaded is kept"
+    run([uv, "pip", "sync", "--python", str(venv / "bin" / "python"), "--require-hashes", *locks], environ, again)
+
+    versions = _check(venv)
+    wanted = fingerprint(root, stack)
+    (venv / ".complete").write_text(_stamp(venv / "bin" / "python", wanted))
+    say(f"ready in {time.monotonic() - started:.0f} s: .venv with {versions}")
+
+
+def _pyenv_root(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+
+
+_LOAD = """
+import platform, tensorflow, tensorflow_data_validation, tfx.version
+print(f"Python {platform.python_version()}, TFX {tfx.version.__version__}, TensorFlow {tensorflow.__version__}")
+"""
+
+
+def _check(venv: Path) -> str:
+    say("checking that TFX loads (its first import compiles it, some seconds)")
+    environ = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
+    python = str(venv / "bin" / "python")
+    answer = subprocess.run([python, "-W", "ignore", "-c", _LOAD], capture_output=True, env=environ)
+    if answer.returncode:
+        last = (answer.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise SetupError(f"everything is installed but TFX does not load: {last}")
+    return answer.stdout.decode().strip().splitlines()[-1]
+
+
+@contextlib.contextmanager
+def alone(tools: Path) -> Iterator[None]:
+    """Lets one setup of this folder run at a time; a second one waits."""
+    tools.mkdir(exist_ok=True)
+    with open(str(tools / "lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            say("another setup of this folder is running: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Makes .venv for this machine; instant when nothing has changed.")
+    parser.add_argument("--quiet", action="store_true", help="print nothing when there is nothing to do")
+    quiet = parser.parse_args().quiet
+    if tuple(int(part) for part in platform.python_version_tuple()[:2]) < (3, 8):
+        print(f"[setup] error: this is Python {platform.python_version()}; run it with 3.8 or newer", file=sys.stderr)
+        return 1
+    try:
+        stack, reason = choose_stack(platform.system(), platform.machine(), machine_libc())
+        if not is_ready(ROOT / ".venv", fingerprint(ROOT, stack)):
+            with alone(ROOT / ".venv-tools"):
+                if not is_ready(ROOT / ".venv", fingerprint(ROOT, stack)):
+                    build(ROOT, stack, reason)
+        elif not quiet:
+            say(f"nothing to do: .venv holds TFX {stack.tfx} as locked, because {reason}")
+    except SetupError as error:
+        print(f"[setup] error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\n[setup] stopped; run it again to go on", file=sys.stderr)
+        return 130
+    if not quiet:
+        say("next: `make demo` runs everything on real ECG, `make test` the tests, `make help` lists the rest")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The commands that move data: train, score, demo."""

@@ -1,0 +1,133 @@
+"""The TFX training pipeline: which stages, in which order, with which values. Every value is an argument."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfx import v1 as tfx
+from tfx.proto import trainer_pb2
+
+from components import preprocessing, trainer
+from components.data_gate import DataGate
+from components.evaluation import eval_config
+from components.example_gen import PostgresExampleGen
+from components.lineage import code_digest
+from configs import contract
+from configs.contract import FeatureSpec
+from configs.settings import EvaluationSettings, TrainingSettings
+from warehouse.store.warehouse import DataSpan
+
+#: Part of what a stage's cache is keyed on: our own code is not a TFX artifact, so its change must be seen here.
+CODE = "code_digest"
+
+
+def create_pipeline(
+    *,
+    name: str,
+    root: Path,
+    metadata_path: Path,
+    span: DataSpan,
+    spec: FeatureSpec,
+    training: TrainingSettings,
+    evaluation: EvaluationSettings,
+    schema_file: Path | None,
+    baseline_uri: str | None,
+    push_dir: Path | None,
+    beam_args: Sequence[str],
+    enable_cache: bool,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline.
+
+    Args:
+        name: of the pipeline in ML Metadata.
+        root: where stages put their artifacts.
+        metadata_path: ML Metadata's SQLite file.
+        span: which windows to read.
+        schema_file: the curated schema; None infers one (first run).
+        baseline_uri: model artifact that the new one must not be worse than; None when there is none.
+        push_dir: where the Pusher puts a blessed model; None trains and evaluates without pushing.
+        beam_args: Beam options of the data stages.
+        enable_cache: reuse stages whose inputs and code have not changed.
+    """
+    code = code_digest()
+
+    # Windows of the span, a split a patient split.
+    example_gen = PostgresExampleGen(span, block_windows=training.block_windows)
+
+    # What the data looks like, what it should look like, and whether it does.
+    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
+    if schema_file is None:
+        schema_gen = tfx.components.SchemaGen(
+            statistics=statistics_gen.outputs["statistics"], infer_feature_shape=True
+        )
+    else:
+        schema_gen = tfx.components.ImportSchemaGen(schema_file=str(schema_file))
+    example_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
+    )
+    gate = DataGate(anomalies=example_validator.outputs["anomalies"])
+
+    # The preprocessing graph, the same in training and serving. Its analyzers see the training split only.
+    transform = tfx.components.Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="components.preprocessing.preprocessing_fn",
+        custom_config={preprocessing.SPEC: spec.model_dump(mode="json"), CODE: code},
+        splits_config=tfx.proto.SplitsConfig(
+            analyze=[contract.TRAIN], transform=[contract.TRAIN, contract.CALIBRATION]
+        ),
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(gate)
+
+    # Autoencoders on normal beats, calibrated on held-out ones.
+    model_trainer = tfx.components.Trainer(
+        run_fn="components.trainer.run_fn",
+        examples=transform.outputs["transformed_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema_gen.outputs["schema"],
+        train_args=trainer_pb2.TrainArgs(splits=[contract.TRAIN]),
+        eval_args=trainer_pb2.EvalArgs(splits=[contract.CALIBRATION]),
+        custom_config={
+            trainer.SETTINGS: training.model_dump(mode="json"),
+            trainer.SPEC: spec.model_dump(mode="json"),
+            CODE: code,
+        },
+    )
+
+    # Metrics and gates on patients that neither training nor calibration saw.
+    stages = [example_gen, statistics_gen, schema_gen, example_validator, gate, transform, model_trainer]
+    baseline = None
+    if baseline_uri is not None:
+        importer = tfx.dsl.Importer(
+            source_uri=baseline_uri, artifact_type=tfx.types.standard_artifacts.Model
+        ).with_id("baseline_model")
+        stages.append(importer)
+        baseline = importer.outputs["result"]
+    evaluator = tfx.components.Evaluator(
+        examples=example_gen.outputs["examples"],
+        model=model_trainer.outputs["model"],
+        baseline_model=baseline,
+        eval_config=eval_config(evaluation, has_baseline=baseline is not None),
+        example_splits=[contract.TEST],
+    )
+    stages.append(evaluator)
+
+    # Blessed models only.
+    if push_dir is not None:
+        stages.append(
+            tfx.components.Pusher(
+                model=model_trainer.outputs["model"],
+                model_blessing=evaluator.outputs["blessing"],
+                push_destination=tfx.proto.PushDestination(
+                    filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(push_dir))
+                ),
+            )
+        )
+    return tfx.dsl.Pipeline(
+        pipeline_name=name,
+        pipeline_root=str(root),
+        components=stages,
+        enable_cache=enable_cache,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(metadata_path)),
+        beam_pipeline_args=list(beam_args),
+    )

@@ -1,0 +1,1 @@
+"""Asking a model for scores: one client interface, several ways to reach the model."""

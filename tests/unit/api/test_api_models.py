@@ -1,0 +1,223 @@
+"""The model provider: which version is used when, and what is told while there is none."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from api.model_provider import REFRESH, RETRY, Loader, ModelProvider, load_in_process
+from configs.errors import DatabaseUnavailableError, ModelUnavailableError, NotFoundError
+from serving.model_client import Explanation, FloatArray, ModelClient, Scores
+from warehouse.store.results import ModelVersion
+
+pytestmark = pytest.mark.unit
+
+
+@dataclass
+class FakeClock:
+    now: datetime = datetime(2026, 1, 31, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass
+class FakeModel:
+    """A model client that only says which version it is, and whether it is well."""
+
+    model_version: int
+    broken: bool = False
+
+    def score(self, inputs: Mapping[str, FloatArray]) -> Scores:
+        raise NotImplementedError
+
+    def explain(self, inputs: Mapping[str, FloatArray]) -> Explanation:
+        raise NotImplementedError
+
+    def check(self) -> None:
+        if self.broken:
+            raise ModelUnavailableError("model", "is broken")
+
+
+@dataclass
+class FakeRegistry:
+    """The part of the results database that says which models were pushed; counts what it is asked."""
+
+    versions: list[int] = field(default_factory=list)
+    asked: int = 0
+    down: bool = False
+
+    def newest_model_version(self) -> int | None:
+        self.asked += 1
+        if self.down:
+            raise DatabaseUnavailableError("results", "does not answer")
+        return max(self.versions, default=None)
+
+    def models(self, model_version: int | None = None) -> list[ModelVersion]:
+        found = [self._model(v) for v in self.versions if model_version in (None, v)]
+        if not found:
+            raise NotFoundError(f"model version {model_version}", "does not exist")
+        return found
+
+    @staticmethod
+    def _model(version: int) -> ModelVersion:
+        return ModelVersion(
+            model_version=version,
+            model_name="m",
+            feature_version="f",
+            feature_spec={},
+            threshold=1.5,
+            digest="d",
+            data_span=1,
+            run_key="r",
+            card={},
+            registered_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )
+
+
+@dataclass
+class Gate:
+    """A loader that waits until it is opened, and counts."""
+
+    open: threading.Event = field(default_factory=threading.Event)
+    loaded: list[int] = field(default_factory=list)
+
+    def __call__(self, model: ModelVersion) -> ModelClient:
+        assert self.open.wait(10)
+        self.loaded.append(model.model_version)
+        return FakeModel(model.model_version)
+
+
+@contextmanager
+def provider(
+    registry: FakeRegistry, load: Loader, clock: Callable[[], datetime], wait_s: float = 10
+) -> Iterator[ModelProvider]:
+    models = ModelProvider(registry, load, clock, wait_s=wait_s)
+    try:
+        yield models
+    finally:
+        models.close()
+
+
+def load_at_once(model: ModelVersion) -> ModelClient:
+    return FakeModel(model.model_version)
+
+
+def test_no_model_yet() -> None:
+    with provider(FakeRegistry(), load_at_once, FakeClock()) as models:
+        models.preload()  # a service may start before anything was trained
+        with pytest.raises(ModelUnavailableError, match=r"none was pushed yet. Run `python -m pipelines.train`"):
+            models.newest()
+        with pytest.raises(ModelUnavailableError):
+            models.check()
+
+
+def test_unknown_version() -> None:
+    with provider(FakeRegistry([1]), load_at_once, FakeClock()) as models, pytest.raises(NotFoundError):
+        models.client(2)
+
+
+def test_newest_is_read_again_only_after_a_while() -> None:
+    registry, clock = FakeRegistry([1]), FakeClock()
+    with provider(registry, load_at_once, clock) as models:
+        assert [models.newest().model_version for _ in range(5)] == [1] * 5
+        assert registry.asked == 1
+        registry.versions.append(2)
+        assert models.newest().model_version == 1
+        clock.now += REFRESH
+        assert models.newest().model_version == 2
+        assert registry.asked == 2
+        assert models.client(2).model_version == 2
+
+
+def test_loading_does_not_block_but_is_told() -> None:
+    gate = Gate()
+    with provider(FakeRegistry([1]), gate, FakeClock(), wait_s=0.01) as models:
+        models.preload()
+        assert models.newest().model_version == 1
+        for ask in (models.check, lambda: models.client(1)):
+            with pytest.raises(ModelUnavailableError, match="model version 1: is still loading"):
+                ask()
+        gate.open.set()
+        _until(lambda: gate.loaded == [1])
+        assert models.client(1).model_version == 1
+        assert models.check() == 1
+        assert gate.loaded == [1]
+
+
+def test_old_model_answers_while_the_new_one_loads() -> None:
+    registry, clock, gate = FakeRegistry([1]), FakeClock(), Gate()
+    gate.open.set()
+    with provider(registry, gate, clock) as models:
+        models.client(1)
+        gate.open.clear()
+        registry.versions.append(2)
+        clock.now += REFRESH
+        assert models.newest().model_version == 2
+        assert models.check() == 1
+        gate.open.set()
+        assert models.client(2).model_version == 2
+        assert models.check() == 2
+
+
+def test_failed_load_is_told_and_tried_again_later() -> None:
+    clock, broken, attempts = FakeClock(), True, []
+
+    def load(model: ModelVersion) -> ModelClient:
+        attempts.append(model.model_version)
+        if broken:
+            raise RuntimeError("secret /path")
+        return FakeModel(model.model_version)
+
+    with provider(FakeRegistry([1]), load, clock) as models:
+        for _ in range(3):
+            with pytest.raises(ModelUnavailableError, match="model version 1: cannot be loaded") as caught:
+                models.client(1)
+            assert "secret" not in str(caught.value)
+        assert attempts == [1]
+        broken = False
+        clock.now += RETRY
+        assert models.client(1).model_version == 1
+        assert attempts == [1, 1]
+
+
+def test_only_few_models_are_kept_and_the_newest_always() -> None:
+    gate = Gate()
+    gate.open.set()
+    with provider(FakeRegistry([1, 2, 3, 4]), gate, FakeClock()) as models:
+        models.newest()
+        for version in (4, 1, 2, 3, 4):
+            assert models.client(version).model_version == version
+        assert gate.loaded == [4, 1, 2, 3]
+        models.client(1)
+        assert gate.loaded == [4, 1, 2, 3, 1]
+
+
+def test_check_asks_the_model_and_the_database() -> None:
+    registry, clock = FakeRegistry([1]), FakeClock()
+    with provider(registry, lambda model: FakeModel(model.model_version, broken=True), clock) as models:
+        models.client(1)
+        with pytest.raises(ModelUnavailableError, match="is broken"):
+            models.check()
+        registry.down = True
+        clock.now += timedelta(seconds=5)
+        with pytest.raises(DatabaseUnavailableError):
+            models.check()
+
+
+def test_missing_folder_is_told(tmp_path: Path) -> None:
+    (model,) = FakeRegistry([3]).models(3)
+    with pytest.raises(ModelUnavailableError, match="model version 3"):
+        load_in_process(tmp_path)(model)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError("did not happen")

@@ -1,0 +1,141 @@
+"""What others build on: the OpenAPI document and its page, the listening socket, and what an import brings in."""
+
+import asyncio
+import re
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from api.deps import Services
+from api.main import create_app
+from api.model_provider import ModelProvider
+from api.server import listen
+from configs.errors import ConfigurationError
+from configs.settings import ApiSettings
+from warehouse.store import Stores
+from warehouse.store.results import ModelVersion, Results
+from warehouse.store.warehouse import Warehouse
+
+pytestmark = pytest.mark.unit
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+CLOSED = "postgresql+psycopg2://someone@127.0.0.1:1/nothing"
+OPERATIONS = {
+    ("get", "/anomalies"): "list_anomalies",
+    ("get", "/anomalies/{anomaly_id}"): "get_anomaly",
+    ("get", "/recordings"): "list_recordings",
+    ("get", "/recordings/{recording_id}"): "get_recording",
+    ("get", "/models"): "list_models",
+    ("get", "/models/{model_version}"): "get_model",
+    ("get", "/health/live"): "get_live",
+    ("get", "/health/ready"): "get_ready",
+    ("get", "/metrics"): "get_metrics",
+}
+
+
+def no_loader(model: ModelVersion) -> Any:
+    raise AssertionError("there is nothing to load")
+
+
+@pytest.fixture
+def app() -> FastAPI:
+    results = Results.open(CLOSED)
+    models = ModelProvider(results, no_loader, lambda: NOW)
+    return create_app(
+        Services(Stores(Warehouse.open(CLOSED), results), models, ApiSettings(), lambda: NOW, CollectorRegistry())
+    )
+
+
+def get(app: FastAPI, url: str) -> httpx.Response:
+    async def send() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.get(url)
+
+    return asyncio.run(send())
+
+
+def test_operation_ids_are_stable(app: FastAPI) -> None:
+    paths = get(app, "/openapi.json").json()["paths"]
+    found = {(method, path): one["operationId"] for path, methods in paths.items() for method, one in methods.items()}
+    assert found == OPERATIONS
+
+
+def test_document_says_what_this_is_not(app: FastAPI) -> None:
+    document = get(app, "/openapi.json").json()
+    assert "decision support, not a diagnosis" in document["info"]["title"]
+    tags = {tag["name"] for tag in document["tags"]}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert set(operation["tags"]) <= tags
+            assert operation["description"]
+
+
+def test_document_describes_every_problem_and_every_reference_holds(app: FastAPI) -> None:
+    response = get(app, "/openapi.json")
+    document = response.json()
+    listing = document["paths"]["/anomalies"]["get"]["responses"]
+    assert set(listing) == {"200", "404", "422", "503"}
+    for status in ("404", "422", "503"):
+        schema = listing[status]["content"]["application/problem+json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Problem"}
+    for name in re.findall(r'"#/components/schemas/(\w+)"', response.text):
+        assert name in document["components"]["schemas"]
+
+
+def test_document_gives_units_and_examples(app: FastAPI) -> None:
+    schemas = get(app, "/openapi.json").json()["components"]["schemas"]
+    anomaly = schemas["Anomaly"]["properties"]
+    assert {"id", "recording", "time", "r_peak_s", "lead", "score", "threshold", "reference_label"} <= set(anomaly)
+    assert all(one["description"] and one["examples"] for one in anomaly.values())
+    assert {"samples_mv", "reconstruction_mv", "sample_error", "sampling_rate_hz"} <= set(
+        schemas["AnomalyDetail"]["properties"]
+    )
+
+
+def test_page_needs_no_network(app: FastAPI) -> None:
+    pytest.importorskip("fastapi_offline", reason="without this package the page loads Swagger UI from a CDN")
+    page = get(app, "/docs").text
+    assert "://" not in page
+    for url in re.findall(r'(?:src|href)="([^"]+)"', page):
+        asset = get(app, url)
+        assert asset.status_code == 200
+        assert len(asset.content) > 1000
+    assert get(app, "/").headers["location"] == "/docs"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1"])
+def test_other_machines_are_kept_out(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="no sign-in yet") as caught:
+        listen(host, 0)
+    assert caught.value.exit_code == 2
+
+
+def test_unknown_host() -> None:
+    with pytest.raises(ConfigurationError, match="is not an address or a known name"):
+        listen("no such host", 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_loopback_is_served(host: str) -> None:
+    with listen(host, 0) as listener:
+        assert listener.family == socket.AF_INET
+        assert listener.getsockname()[0] == "127.0.0.1"
+
+
+def test_port_in_use() -> None:
+    with listen("127.0.0.1", 0) as first:
+        first.listen()
+        with pytest.raises(ConfigurationError, match=r"api\.port \d+: is already in use\. Choose another with --port"):
+            listen("127.0.0.1", first.getsockname()[1])
+
+
+def test_import_brings_no_tensorflow() -> None:
+    code = "import sys, api.__main__; sys.exit(any(m in sys.modules for m in ('tensorflow', 'tfx', 'apache_beam')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -1,0 +1,355 @@
+"""From a recording to windows: one a beat, with what the model needs to know about the beats before.
+
+    source -> blocks (read, quality, band-pass, resample) -> R peaks -> windows, rejected beats, unusable time
+
+Memory stays flat however long the recording is, and the result does not depend on the block length.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.contract import MV_PER_COUNT, RR_COLUMNS, FeatureSpec
+from warehouse.signal.blocks import Block, n_output_samples, read_blocks
+from warehouse.signal.context import RrContext, RunningTemplate
+from warehouse.signal.coverage import SpanMerger, account
+from warehouse.signal.ecg import (
+    AAMI_OF_SYMBOL,
+    AamiClass,
+    BeatAnnotations,
+    Reason,
+    RejectedBeat,
+    SignalSource,
+    TimeArray,
+    UnusableSpan,
+    WindowChunk,
+    Windows,
+)  # fmt: skip
+from warehouse.signal.quality import REASONS, all_bad, spans_of
+from warehouse.signal.r_peaks import CELL_S, MARGIN_S, RPeakDetector, check_detector
+
+_RR_PREV, _RR_NEXT = RR_COLUMNS.index("rr_prev_s"), RR_COLUMNS.index("rr_next_s")
+_NAME_PREFIX = re.compile(r"^(?:ecg|ekg|lead)[\s_-]+")
+_SYMBOL = np.dtype("<U4")
+
+IntArray = npt.NDArray[np.int64]
+
+
+def choose_leads(lead_names: Sequence[str], spec: FeatureSpec) -> list[int | None]:
+    """Fills the model's lead slots from a recording's leads.
+
+    Names compare without case, outer blanks and a leading "ECG ", "EKG " or "Lead ". Each slot takes the first of
+    its names that the recording has and no earlier slot took; then slots still empty take, in order, the leads that
+    are left.
+
+    Returns:
+        For each slot the index into `lead_names`, or None when there is no lead for it.
+    """
+    names = [_NAME_PREFIX.sub("", name.strip().casefold()) for name in lead_names]
+    chosen: list[int | None] = []
+    for wanted in spec.lead_slots:
+        matches = (i for name in wanted for i, have in enumerate(names) if have == name.casefold() and i not in chosen)
+        chosen.append(next(matches, None))
+    left = [i for i in range(len(names)) if i not in chosen]
+    return [left.pop(0) if slot is None and left else slot for slot in chosen]
+
+
+def cut_windows(
+    source: SignalSource,
+    spec: FeatureSpec,
+    *,
+    block_s: float,
+    detector: str = "neurokit",
+    use_annotations: bool = True,
+) -> Iterator[WindowChunk]:
+    """Cuts a recording into windows of one beat each.
+
+    Every second of the recording is in a window's territory or in an unusable span of lead None (see
+    `warehouse.signal.coverage`), and every beat is a window or a rejected beat. Spans of a single lead come in
+    addition: that lead could not be used while others could.
+
+    Args:
+        source: the recording.
+        spec: geometry, band and context.
+        block_s: seconds of signal in memory at a time, rounded down to whole detection cells of 30 s.
+        detector: neurokit2 method for recordings without reference annotations.
+        use_annotations: take R peaks and labels from the source's annotations when it has some.
+
+    Yields:
+        One chunk a block, in time order; at least one. Spans come in order and once they cannot grow any more.
+
+    Raises:
+        ConfigurationError: unknown detector.
+        SourceError: the source is damaged, or its sampling rate is below 25 Hz.
+    """
+    check_detector(detector)
+    header = source.header
+    slots = choose_leads(header.leads, spec)
+    annotations = _reference_beats(source) if use_annotations else None
+    if all(slot is None for slot in slots):
+        yield _unusable(header.duration_s, spec, annotations, Reason.NO_LEAD)
+        return
+    if n_output_samples(header, spec) < spec.window_samples:
+        yield _unusable(header.duration_s, spec, annotations, Reason.TOO_SHORT)
+        return
+    columns = [slot for slot in slots if slot is not None]
+    cutter = _Cutter(source, spec, slots, annotations, detector)
+    for block in read_blocks(source, spec, columns, block_s=block_s):
+        yield cutter.cut(block)
+
+
+def _reference_beats(source: SignalSource) -> BeatAnnotations | None:
+    """The source's beats in time order, without annotations that are no beats; None when there are none."""
+    annotations = source.annotations()
+    if annotations is None:
+        return None
+    beats = np.isin(annotations.symbol, list(AAMI_OF_SYMBOL))
+    if not beats.any():
+        return None
+    order = np.argsort(annotations.time_s[beats], kind="stable")
+    time_s = np.asarray(annotations.time_s, dtype=np.float64)[beats][order]
+    return BeatAnnotations(time_s, annotations.symbol[beats][order].astype(_SYMBOL))
+
+
+def _unusable(
+    duration_s: float, spec: FeatureSpec, annotations: BeatAnnotations | None, reason: Reason
+) -> WindowChunk:
+    """A recording that gives no window at all."""
+    spans = [UnusableSpan(0.0, duration_s, reason)] if duration_s > 0 else []
+    rejected = []
+    if annotations is not None:
+        pairs = zip(annotations.time_s.tolist(), annotations.symbol.tolist(), strict=True)
+        rejected = [RejectedBeat(i, time_s, reason, symbol) for i, (time_s, symbol) in enumerate(pairs)]
+    return WindowChunk(empty_windows(spec), spans, rejected)
+
+
+def empty_windows(spec: FeatureSpec) -> Windows:
+    """No windows, in the shapes and types of some."""
+    shape = (0, spec.window_samples, spec.n_leads)
+    return Windows(
+        beat_index=np.zeros(0, np.int64),
+        r_peak_s=np.zeros(0, np.float64),
+        samples=np.zeros(shape, np.int16),
+        lead_mask=np.zeros((0, spec.n_leads), np.bool_),
+        rr=np.zeros((0, len(RR_COLUMNS)), np.float32),
+        template=np.zeros(shape, np.int16),
+        template_beats=np.zeros(0, np.int16),
+        quality=np.zeros(0, np.float32),
+        symbol=np.zeros(0, _SYMBOL),
+        aami_class=np.zeros(0, _SYMBOL),
+    )
+
+
+def concatenate(parts: Sequence[Windows]) -> Windows:
+    """Windows of several chunks of one recording as one; at least one part."""
+    return Windows(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Windows)})
+
+
+def _take(windows: Windows, rows: slice) -> Windows:
+    return Windows(**{f.name: getattr(windows, f.name)[rows] for f in fields(Windows)})
+
+
+class _Cutter:
+    """Cuts successive blocks of one recording; holds what later blocks need to know of earlier ones."""
+
+    def __init__(
+        self,
+        source: SignalSource,
+        spec: FeatureSpec,
+        slots: list[int | None],
+        annotations: BeatAnnotations | None,
+        detector: str,
+    ) -> None:
+        self._spec = spec
+        self._rate_in_hz = source.header.sampling_rate_hz
+        self._n_in = source.header.n_samples
+        self._n_out = n_output_samples(source.header, spec)
+        self._slot_of_column = [slot for slot, column in enumerate(slots) if column is not None]
+        self._names = [source.header.leads[column] for column in slots if column is not None]
+        self._annotations = annotations
+        self._detector = RPeakDetector(detector, sampling_rate_hz=spec.sampling_rate_hz, n_leads=len(self._names))
+        self._rr = RrContext(spec)
+        self._template = RunningTemplate(spec)
+        self._waiting = empty_windows(spec)  # the last window, until the next R peak is known
+        self._last_r_peak_s = -np.inf
+        self._n_beats = 0
+        self._time = _TimeAccount(spec.max_rr_s, self._names)
+
+    def cut(self, block: Block) -> WindowChunk:
+        time_s, symbol = self._beats_of(block)
+        rr = self._rr.extend(self._rr_prev(block, time_s))
+        windows, rejected = self._windows(block, time_s, symbol, rr)
+        reasons: list[Reason | None] = [None] * len(time_s)
+        for beat in rejected:
+            reasons[beat.beat_index - self._n_beats] = beat.reason
+        self._n_beats += len(time_s)
+        unusable = self._time.extend(block, time_s, reasons, self._rate_in_hz)
+        return WindowChunk(self._release(windows, rr, reasons, last=block.last), unusable, rejected)
+
+    def _release(
+        self, windows: Windows, rr: npt.NDArray[np.float32], reasons: list[Reason | None], *, last: bool
+    ) -> Windows:
+        """Windows whose next R peak is known; the last one waits for it."""
+        if len(rr) and len(self._waiting):
+            self._waiting.rr[-1, _RR_NEXT] = rr[0, _RR_PREV]
+        if not len(rr) and not last:
+            return empty_windows(self._spec)
+        ready = concatenate([self._waiting, windows])
+        wait = not last and bool(reasons) and reasons[-1] is None
+        self._waiting = _take(ready, slice(len(ready) - 1, None)) if wait else empty_windows(self._spec)
+        return _take(ready, slice(0, len(ready) - 1)) if wait else ready
+
+    def _beats_of(self, block: Block) -> tuple[TimeArray, npt.NDArray[np.str_]]:
+        """Times and symbols of the block's beats; the symbol is empty for detected ones."""
+        if self._annotations is not None:
+            time_s = self._annotations.time_s
+            first = 0 if block.start_s == 0 else int(np.searchsorted(time_s, block.start_s))
+            stop = len(time_s) if block.last else int(np.searchsorted(time_s, block.end_s))
+            return time_s[first:stop], self._annotations.symbol[first:stop]
+        peaks = self._detect(block)
+        return peaks / self._spec.sampling_rate_hz, np.zeros(len(peaks), dtype=_SYMBOL)
+
+    def _detect(self, block: Block) -> IntArray:
+        rate_hz = self._spec.sampling_rate_hz
+        index_out = block.first_out + np.arange(len(block.signal))
+        nearest = np.rint(index_out * (self._rate_in_hz / rate_hz)).astype(np.int64) - block.first_in
+        code = block.assessment.code[np.minimum(nearest, len(block.assessment.code) - 1)]
+        margin = round(MARGIN_S * rate_hz)
+        cell, start, found = block.first_cell, round(block.first_cell * CELL_S * rate_hz), []
+        stop_block = self._n_out if block.last else round(block.end_s * rate_hz)
+        while start < stop_block:
+            cell += 1
+            stop = stop_block if cell == block.n_cells else round(cell * CELL_S * rate_hz)
+            low = max(0, start - margin - block.first_out)
+            high = stop + margin - block.first_out
+            found.append(
+                self._detector.detect(
+                    block.signal[low:high], code[low:high], first=block.first_out + low, start=start, stop=stop
+                )
+            )
+            start = stop
+        return np.concatenate(found)
+
+    def _rr_prev(self, block: Block, time_s: TimeArray) -> TimeArray:
+        """Seconds from the beat before each beat; 0 when that is too long, or all leads were lost in between."""
+        previous = np.concatenate([[self._last_r_peak_s], time_s[:-1]]) if len(time_s) else time_s
+        lost = block.lost_before()
+        bounds = [
+            np.clip(np.floor(np.maximum(t, 0) * self._rate_in_hz).astype(np.int64) - block.first_in, 0, len(lost) - 1)
+            for t in (previous, time_s)
+        ]
+        rr = time_s - previous
+        if len(time_s):
+            self._last_r_peak_s = float(time_s[-1])
+        return np.where((rr <= self._spec.max_rr_s) & (lost[bounds[0]] == lost[bounds[1]]), rr, 0.0)
+
+    def _windows(
+        self, block: Block, time_s: TimeArray, symbol: npt.NDArray[np.str_], rr: npt.NDArray[np.float32]
+    ) -> tuple[Windows, list[RejectedBeat]]:
+        spec = self._spec
+        center = np.rint(time_s * spec.sampling_rate_hz).astype(np.int64)
+        start, stop = center - spec.before_samples, center + spec.after_samples
+        inside = (start >= 0) & (stop <= self._n_out)
+        start_in, stop_in = self._input_samples(block, start, stop)
+        bad = block.assessment.code > 0
+        bad_before = np.concatenate([np.zeros((1, bad.shape[1]), np.int64), np.cumsum(bad, axis=0)])
+        usable = (bad_before[stop_in] == bad_before[start_in]) & inside[:, None]
+        keep = np.flatnonzero(usable.any(axis=1))
+        mask = np.zeros((len(keep), spec.n_leads), dtype=np.bool_)
+        mask[:, self._slot_of_column] = usable[keep]
+        rows = start[keep, None] - block.first_out + np.arange(spec.window_samples)
+        counts = np.rint(block.signal[rows] / MV_PER_COUNT)
+        samples = np.zeros((len(keep), spec.window_samples, spec.n_leads), dtype=np.int16)
+        samples[:, :, self._slot_of_column] = np.where(usable[keep, None, :], np.clip(counts, -32767, 32767), 0)
+        template, template_beats = self._template.extend(samples, mask)
+        windows = Windows(
+            beat_index=self._n_beats + keep,
+            r_peak_s=time_s[keep],
+            samples=samples,
+            lead_mask=mask,
+            rr=rr[keep],
+            template=template,
+            template_beats=template_beats,
+            quality=block.assessment.window_quality(start_in[keep], stop_in[keep], usable[keep]),
+            symbol=symbol[keep].astype(_SYMBOL),
+            aami_class=np.array([_class_of(s) for s in symbol[keep].tolist()], dtype=_SYMBOL),
+        )
+        dropped = np.flatnonzero(~usable.any(axis=1)).tolist()
+        rejected = [
+            self._reject(block, self._n_beats + i, float(time_s[i]), str(symbol[i]), inside[i], start_in[i], stop_in[i])
+            for i in dropped
+        ]
+        return windows, rejected
+
+    def _input_samples(self, block: Block, start: IntArray, stop: IntArray) -> tuple[IntArray, IntArray]:
+        """The windows' extent at the recording's rate, counted from the block's first sample."""
+        step, n = self._rate_in_hz / self._spec.sampling_rate_hz, len(block.assessment.code)
+        start_in = np.floor(start * step + 1e-9).astype(np.int64) - block.first_in
+        stop_in = np.ceil(stop * step - 1e-9).astype(np.int64) - block.first_in
+        return np.clip(start_in, 0, n), np.clip(stop_in, 0, n)
+
+    def _reject(
+        self, block: Block, index: int, time_s: float, symbol: str, inside: bool, start_in: int, stop_in: int
+    ) -> RejectedBeat:
+        """Why a beat gave no window: of each lead the most severe reason, of all leads the one least lost."""
+        if not inside:
+            return RejectedBeat(index, time_s, Reason.EDGE, symbol, "the window reaches beyond the recording")
+        worst = block.assessment.code[start_in:stop_in].max(axis=0)
+        least = REASONS[worst.min()]
+        reason = Reason.FLAT_LINE if least is None or least is Reason.LEAD_OFF else least
+        words = [f"{name}: {REASONS[code]}" for name, code in zip(self._names, worst.tolist(), strict=True)]
+        return RejectedBeat(index, time_s, reason, symbol, "; ".join(words))
+
+
+def _class_of(symbol: str) -> str:
+    return AAMI_OF_SYMBOL[symbol].value if symbol else AamiClass.UNLABELLED.value
+
+
+class _TimeAccount:
+    """Turns blocks, beats and bad stretches into unusable spans, merged across blocks."""
+
+    def __init__(self, max_rr_s: float, names: list[str]) -> None:
+        self._max_rr_s = max_rr_s
+        self._names = names
+        self._done_s = 0.0  # accounted for up to here
+        self._r_peak_s = np.empty(0, dtype=np.float64)
+        self._reasons: list[Reason | None] = []
+        self._bad: list[UnusableSpan] = []
+        self._all = SpanMerger()
+        self._single = {name: SpanMerger() for name in names}
+
+    def extend(
+        self, block: Block, time_s: TimeArray, reasons: list[Reason | None], sampling_rate_hz: float
+    ) -> list[UnusableSpan]:
+        """Spans that end with this block. Up to max_rr_s / 2 before its end is left to the next block's beats."""
+        self._r_peak_s = np.concatenate([self._r_peak_s, time_s])
+        self._reasons += reasons
+        code, first = block.core_code, block.core_in[0]
+        lost = all_bad(code)
+        self._bad += spans_of(lost, first_sample=first, sampling_rate_hz=sampling_rate_hz, lead=None)
+        until_s = block.end_s if block.last else max(self._done_s, block.end_s - self._max_rr_s / 2)
+        _, spans = account(
+            self._done_s, until_s,
+            r_peak_s=self._r_peak_s, rejected=self._reasons, bad=self._bad, max_rr_s=self._max_rr_s,
+        )  # fmt: skip
+        closed = self._all.add(spans)
+        self._forget(until_s)
+        for column, name in enumerate(self._names):
+            alone = np.where(lost > 0, 0, code[:, column]).astype(np.uint8)
+            found = spans_of(alone, first_sample=first, sampling_rate_hz=sampling_rate_hz, lead=name)
+            closed += self._single[name].add(found)
+        if block.last:
+            for merger in (self._all, *self._single.values()):
+                closed += merger.close()
+        return closed
+
+    def _forget(self, until_s: float) -> None:
+        """Drops what no later block needs: beats further back than half the longest RR interval, but the last."""
+        keep = int(np.searchsorted(self._r_peak_s, until_s - self._max_rr_s / 2))
+        keep = max(0, min(keep, len(self._r_peak_s)) - 1)
+        self._r_peak_s, self._reasons = self._r_peak_s[keep:], self._reasons[keep:]
+        self._bad = [span for span in self._bad if span.end_s > until_s]
+        self._done_s = until_s

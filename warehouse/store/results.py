@@ -1,0 +1,462 @@
+"""All SQL on the results: model versions, scores, anomalies, episodes, summaries, scoring runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from configs.errors import ModelUnavailableError, NotFoundError
+from warehouse.store import tables as t
+from warehouse.store.binary_copy import Array
+from warehouse.store.connection import Repository, copy_in, copy_out
+from warehouse.store.warehouse import WindowSet
+from warehouse.store.window_block import WindowBlock
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A pushed model."""
+
+    model_version: int
+    model_name: str
+    feature_version: str
+    feature_spec: Mapping[str, Any]
+    threshold: float
+    digest: str
+    data_span: int
+    run_key: str
+    card: Mapping[str, Any]
+    registered_at: datetime
+
+
+@dataclass(frozen=True)
+class BlockScores:
+    """What the model said of a block: float32, bool and int16 (n,)."""
+
+    score: npt.NDArray[np.float32]
+    verdict: npt.NDArray[np.bool_]
+    lead_slot: npt.NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class AnomalyFilter:
+    """Filters of a listing of anomalies; None does not filter. Times are timezone-aware, end is exclusive."""
+
+    model_version: int
+    start: datetime | None = None
+    end: datetime | None = None
+    recording: str | None = None
+    lead: str | None = None
+    min_score: float | None = None
+
+
+class Results(Repository):
+    """The results database."""
+
+    # --- models --------------------------------------------------------------------------------------
+
+    def register_model(self, model: Mapping[str, Any]) -> None:
+        """Adds a pushed model; adding the same version again updates its card."""
+        statement = insert(t.model_versions).values(dict(model))
+        with self.transaction() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["model_version"], set_={"card": statement.excluded.card}
+                )
+            )
+
+    def models(self, model_version: int | None = None) -> list[ModelVersion]:
+        """Pushed models, newest first; only one when `model_version` is given.
+
+        Raises:
+            NotFoundError: that version was never registered.
+        """
+        query = sa.select(t.model_versions).order_by(t.model_versions.c.model_version.desc())
+        if model_version is not None:
+            query = query.where(t.model_versions.c.model_version == model_version)
+        with self.transaction() as connection:
+            found = [ModelVersion(**row) for row in connection.execute(query).mappings()]
+        if model_version is not None and not found:
+            raise NotFoundError(f"model version {model_version}", "does not exist", "GET /models lists them.")
+        return found
+
+    def latest_model(self) -> ModelVersion:
+        """The newest pushed model.
+
+        Raises:
+            ModelUnavailableError: none was ever pushed.
+        """
+        found = self.models()
+        if not found:
+            raise ModelUnavailableError("model", "no version was pushed yet", "Run `python -m pipelines.train` first.")
+        return found[0]
+
+    def start_training_run(self, run: Mapping[str, Any]) -> int:
+        """Opens a training run; returns its number."""
+        statement = insert(t.training_runs).values({**run, "status": "running"}).returning(t.training_runs.c.run_id)
+        with self.transaction() as connection:
+            return int(connection.execute(statement).scalar_one())
+
+    def finish_training_run(self, run_id: int, values: Mapping[str, Any]) -> None:
+        """Closes a training run with its status and what came of it."""
+        statement = t.training_runs.update().where(t.training_runs.c.run_id == run_id)
+        with self.transaction() as connection:
+            connection.execute(statement.values({**values, "finished_at": sa.func.now()}))
+
+    def training_runs(self, limit: int = 50) -> list[dict[str, Any]]:
+        """Training runs, newest first."""
+        query = sa.select(t.training_runs).order_by(t.training_runs.c.run_id.desc()).limit(limit)
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    # --- scoring -------------------------------------------------------------------------------------
+
+    def start_run(self, model_version: int, windows_in: int, unusable: int) -> int:
+        """Opens a scoring run; returns its number."""
+        row = {"model_version": model_version, "status": "running", "windows_in": windows_in, "unusable": unusable}
+        with self.transaction() as connection:
+            return int(
+                connection.execute(insert(t.scoring_runs).values(row).returning(t.scoring_runs.c.run_id)).scalar_one()
+            )
+
+    def finish_run(self, run_id: int, *, seconds: float, error: str | None = None) -> None:
+        """Closes a scoring run: succeeded, or failed with `error`."""
+        values = {
+            "status": "failed" if error else "succeeded",
+            "error": error,
+            "seconds": seconds,
+            "finished_at": sa.func.now(),
+        }
+        with self.transaction() as connection:
+            connection.execute(t.scoring_runs.update().where(t.scoring_runs.c.run_id == run_id).values(values))
+
+    def finished_window_sets(self, model_version: int) -> dict[int, int]:
+        """Window sets with a summary, to the number of windows that are scored or failed in it."""
+        s = t.recording_summaries.c
+        query = sa.select(s.window_set_id, s.scored + s.failed).where(s.model_version == model_version)
+        with self.transaction() as connection:
+            return {int(set_id): int(done) for set_id, done in connection.execute(query)}
+
+    def done_ids(self, model_version: int, first_id: int, stop_id: int) -> npt.NDArray[np.int64]:
+        """Ids in [first_id, stop_id) that have a score or a failure: int64 (n,), ascending."""
+        query = (
+            "SELECT window_id FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s "
+            "UNION ALL SELECT window_id FROM score_failures "
+            "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s"
+        )
+        with self.transaction() as connection:
+            ids = copy_out(connection, query, {"v": model_version, "a": first_id, "b": stop_id}, {"id": "int8"})["id"]
+        return np.sort(ids)
+
+    def done_count(self, model_version: int, first_id: int, stop_id: int) -> int:
+        """How many ids `done_ids` would give."""
+        in_range = "WHERE model_version = :v AND window_id >= :a AND window_id < :b"
+        query = sa.text(
+            f"SELECT (SELECT count(*) FROM scores {in_range}) + (SELECT count(*) FROM score_failures {in_range})"
+        )
+        with self.transaction() as connection:
+            found = connection.execute(query, {"v": model_version, "a": first_id, "b": stop_id})
+            return int(found.scalar_one())
+
+    def write_scores(
+        self,
+        run_id: int,
+        model_version: int,
+        window_set: WindowSet,
+        block: WindowBlock,
+        scored: BlockScores,
+        failures: Sequence[tuple[int, str]] = (),
+    ) -> tuple[int, int]:
+        """Stores a block's scores, its anomalies and failures in one transaction: COPY to staging, then one upsert.
+
+        A window that has a score keeps it: writing a block again, or from two processes, changes nothing.
+
+        Args:
+            failures: (window_id, reason) of windows the model could not score.
+
+        Returns:
+            How many scores, and how many failures, were new.
+        """
+        n_scored = n_failed = 0
+        with self.transaction() as connection:
+            if len(block):
+                n_scored = self._upsert_scores(connection, model_version, window_set, block, scored)
+                self._upsert_anomalies(connection, model_version, window_set, block, scored)
+            if failures:
+                rows = [
+                    {
+                        "model_version": model_version,
+                        "window_id": window_id,
+                        "recording_id": window_set.recording_id,
+                        "reason": reason,
+                    }
+                    for window_id, reason in failures
+                ]
+                done = connection.execute(
+                    insert(t.score_failures).values(rows).on_conflict_do_nothing().returning(t.score_failures.c.window_id)
+                )
+                n_failed = len(done.all())
+            if n_scored or n_failed:
+                connection.execute(
+                    t.scoring_runs.update()
+                    .where(t.scoring_runs.c.run_id == run_id)
+                    .values(scored=t.scoring_runs.c.scored + n_scored, failed=t.scoring_runs.c.failed + n_failed)
+                )
+        return n_scored, n_failed
+
+    def _upsert_scores(
+        self, connection: sa.Connection, model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores
+    ) -> int:
+        n = len(block)
+        connection.execute(sa.text("CREATE TEMP TABLE staging (LIKE scores) ON COMMIT DROP"))
+        columns: list[tuple[str, str, Array]] = [
+            ("model_version", "int8", np.full(n, model_version)),
+            ("window_id", "int8", block.window_id),
+            ("recording_id", "int8", np.full(n, window_set.recording_id)),
+            ("recorded_at", "timestamptz", block.recorded_at_us),
+            ("score", "float4", scored.score),
+            ("verdict", "bool", scored.verdict),
+            ("lead_slot", "int2", scored.lead_slot),
+        ]
+        copy_in(connection, "staging", columns)
+        names = ", ".join(name for name, _, _ in columns)
+        done = connection.execute(
+            sa.text(f"INSERT INTO scores ({names}) SELECT {names} FROM staging ON CONFLICT DO NOTHING")
+        )
+        return int(done.rowcount)
+
+    def _upsert_anomalies(
+        self, connection: sa.Connection, model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores
+    ) -> None:
+        # From the stored scores, not from this block's: where another process was first, its verdict counts.
+        connection.execute(
+            sa.text("CREATE TEMP TABLE context (window_id bigint, r_peak_s float8, label char(1)) ON COMMIT DROP")
+        )
+        anomalous = block.select(scored.verdict)
+        if len(anomalous) == 0:
+            return
+        copy_in(
+            connection,
+            "context",
+            [
+                ("window_id", "int8", anomalous.window_id),
+                ("r_peak_s", "float8", anomalous.r_peak_s),
+                ("label", "bytes:1", anomalous.aami_class),
+            ],
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, score, "
+                "lead, label) SELECT s.model_version, s.window_id, s.recording_id, :recording, s.recorded_at, c.r_peak_s, "
+                "s.score, coalesce((CAST(:slots AS text[]))[s.lead_slot + 1], ''), c.label "
+                "FROM scores s JOIN context c ON c.window_id = s.window_id "
+                "WHERE s.model_version = :version AND s.verdict ON CONFLICT DO NOTHING"
+            ),
+            {"recording": window_set.recording, "slots": list(window_set.lead_slots), "version": model_version},
+        )
+
+    def summarise(
+        self, model_version: int, window_set: WindowSet, mean_heart_rate_bpm: float | None, gap_beats: int
+    ) -> None:
+        """Makes a recording's episodes and summary from its scores, anew and in one transaction.
+
+        Args:
+            gap_beats: normal beats that may lie between anomalous beats of one episode.
+        """
+        first, stop = window_set.id_range(0, t.MAX_BEATS)
+        span = {"v": model_version, "a": first, "b": stop}
+        with self.transaction() as connection:
+            connection.execute(
+                sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
+                {"key": f"summarise {model_version} {window_set.recording_id}"},
+            )
+            kinds = {"window_id": "int8", "verdict": "bool"}
+            scored = copy_out(
+                connection,
+                "SELECT window_id, verdict FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s "
+                "AND window_id < %(b)s ORDER BY window_id",
+                span,
+                kinds,
+            )
+            failed = connection.execute(
+                sa.text(
+                    "SELECT count(*) FROM score_failures WHERE model_version = :v AND window_id >= :a AND window_id < :b"
+                ),
+                span,
+            ).scalar_one()
+            episode_of, n_episodes = group_episodes(scored["window_id"], scored["verdict"], gap_beats)
+            self._store_episodes(connection, span, scored["window_id"][scored["verdict"]], episode_of)
+            n_scored, n_anomalous = len(scored["window_id"]), int(scored["verdict"].sum())
+            row = {
+                "model_version": model_version,
+                "recording_id": window_set.recording_id,
+                "window_set_id": window_set.window_set_id,
+                "recording": window_set.recording,
+                "beats": window_set.n_beats,
+                "scored": n_scored,
+                "failed": int(failed),
+                "unusable": window_set.n_rejected,
+                "anomalous": n_anomalous,
+                "episodes": n_episodes,
+                "burden_percent": 100.0 * n_anomalous / n_scored if n_scored else 0.0,
+                "analysable_s": window_set.windowed_s,
+                "duration_s": window_set.duration_s,
+                "mean_heart_rate_bpm": mean_heart_rate_bpm,
+                "updated_at": sa.func.now(),
+            }
+            statement = insert(t.recording_summaries).values(row)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["model_version", "recording_id"],
+                    set_={key: value for key, value in row.items() if key not in ("model_version", "recording_id")},
+                )
+            )
+
+    def _store_episodes(
+        self,
+        connection: sa.Connection,
+        span: Mapping[str, int],
+        window_id: npt.NDArray[np.int64],
+        episode_of: npt.NDArray[np.int64],
+    ) -> None:
+        connection.execute(
+            sa.text("DELETE FROM episodes WHERE model_version = :v AND episode_id >= :a AND episode_id < :b"), span
+        )
+        if len(window_id) == 0:
+            return
+        connection.execute(sa.text("CREATE TEMP TABLE grouping (window_id bigint, episode_id bigint) ON COMMIT DROP"))
+        copy_in(connection, "grouping", [("window_id", "int8", window_id), ("episode_id", "int8", episode_of)])
+        connection.execute(
+            sa.text(
+                "UPDATE anomalies a SET episode_id = g.episode_id FROM grouping g "
+                "WHERE a.model_version = :v AND a.window_id = g.window_id"
+            ),
+            span,
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, start_s, "
+                "end_s, peak_score, n_beats) SELECT model_version, episode_id, recording_id, recording, min(recorded_at), "
+                "max(recorded_at), min(r_peak_s), max(r_peak_s), max(score), count(*) FROM anomalies "
+                "WHERE model_version = :v AND window_id >= :a AND window_id < :b "
+                "GROUP BY model_version, episode_id, recording_id, recording"
+            ),
+            span,
+        )
+
+    # --- reading -------------------------------------------------------------------------------------
+
+    def anomalies(
+        self, where: AnomalyFilter, *, after: tuple[datetime, int] | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Anomalies by time, then window id; `after` is the last row's (recorded_at, window_id) of the page before."""
+        a = t.anomalies.c
+        query = sa.select(t.anomalies).where(a.model_version == where.model_version)
+        if where.start is not None:
+            query = query.where(a.recorded_at >= where.start)
+        if where.end is not None:
+            query = query.where(a.recorded_at < where.end)
+        if where.recording is not None:
+            query = query.where(a.recording == where.recording)
+        if where.lead is not None:
+            query = query.where(a.lead == where.lead)
+        if where.min_score is not None:
+            query = query.where(a.score >= where.min_score)
+        if after is not None:
+            query = query.where(sa.tuple_(a.recorded_at, a.window_id) > sa.tuple_(*map(sa.literal, after)))
+        query = query.order_by(a.recorded_at, a.window_id).limit(limit)
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def most_anomalous(self, model_version: int, window_sets: Sequence[WindowSet], limit: int) -> list[dict[str, Any]]:
+        """The anomalies with the highest scores in these window sets."""
+        a = t.anomalies.c
+        ids = [s.recording_id for s in window_sets]
+        query = (
+            sa.select(t.anomalies)
+            .where(a.model_version == model_version, a.recording_id.in_(ids))
+            .order_by(a.score.desc(), a.window_id)
+            .limit(limit)
+        )
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def anomaly(self, model_version: int, window_id: int) -> dict[str, Any]:
+        """One anomaly.
+
+        Raises:
+            NotFoundError: this window is not anomalous to this version, or does not exist.
+        """
+        a = t.anomalies.c
+        query = sa.select(t.anomalies).where(a.model_version == model_version, a.window_id == window_id)
+        with self.transaction() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise NotFoundError(f"anomaly {model_version}-{window_id}", "does not exist", "GET /anomalies lists them.")
+        return dict(row)
+
+    def scores_of(self, model_version: int, window_set: WindowSet) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Window ids (n,) and scores (n,) of a window set, by id."""
+        first, stop = window_set.id_range(0, t.MAX_BEATS)
+        with self.transaction() as connection:
+            found = copy_out(
+                connection,
+                "SELECT window_id, score FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s "
+                "AND window_id < %(b)s ORDER BY window_id",
+                {"v": model_version, "a": first, "b": stop},
+                {"window_id": "int8", "score": "float4"},
+            )
+        return found["window_id"], found["score"]
+
+    def summaries(self, recording_id: int | None = None) -> list[dict[str, Any]]:
+        """Summaries, newest model version first."""
+        query = sa.select(t.recording_summaries).order_by(t.recording_summaries.c.model_version.desc())
+        if recording_id is not None:
+            query = query.where(t.recording_summaries.c.recording_id == recording_id)
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def run(self, run_id: int) -> dict[str, Any]:
+        """One scoring run."""
+        with self.transaction() as connection:
+            query = sa.select(t.scoring_runs).where(t.scoring_runs.c.run_id == run_id)
+            return dict(connection.execute(query).mappings().one())
+
+    def newest_model_version(self) -> int | None:
+        """The newest pushed model's version, without its card; None when none was ever pushed."""
+        with self.transaction() as connection:
+            return connection.execute(sa.select(sa.func.max(t.model_versions.c.model_version))).scalar()
+
+    def episode(self, model_version: int, episode_id: int) -> dict[str, Any] | None:
+        """One episode; None when a summary that is being made anew has just taken it away."""
+        e = t.episodes.c
+        query = sa.select(t.episodes).where(e.model_version == model_version, e.episode_id == episode_id)
+        with self.transaction() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return dict(row) if row is not None else None
+
+
+def group_episodes(
+    window_id: npt.NDArray[np.int64], verdict: npt.NDArray[np.bool_], gap_beats: int
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Groups a recording's anomalous beats into episodes.
+
+    Args:
+        window_id: int64 (n,), ascending; neighbours in the recording are neighbours here, rejected beats count as gaps.
+        verdict: bool (n,).
+        gap_beats: beats that may lie between anomalous beats of one episode.
+
+    Returns:
+        The episode id (its first window's id) of each anomalous beat, int64 (verdict.sum(),); and how many there are.
+    """
+    anomalous = window_id[verdict]
+    if len(anomalous) == 0:
+        return anomalous, 0
+    starts = np.concatenate([[True], np.diff(anomalous) > gap_beats + 1])
+    firsts = anomalous[starts]
+    return firsts[np.cumsum(starts) - 1], len(firsts)

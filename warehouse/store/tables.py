@@ -1,0 +1,283 @@
+"""The tables of both databases. Comments here are the data dictionary (`make docs` writes docs/data-dictionary.md)."""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+warehouse = sa.MetaData()
+results = sa.MetaData()
+
+#: A window's id is its window set's id and its beat index: one primary-key range holds a recording's windows in order,
+#: and ids stay below 2**53, so JSON clients read them exactly.
+BEAT_BITS = 24
+MAX_BEATS = 1 << BEAT_BITS
+
+_now = sa.text("now()")
+
+
+def _id(name: str, comment: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, sa.Identity(always=True), primary_key=True, comment=comment)
+
+
+feature_versions = sa.Table(
+    "feature_versions",
+    warehouse,
+    sa.Column("feature_version", sa.Text, primary_key=True, comment="Digest of the geometry."),
+    sa.Column("name", sa.Text, nullable=False, comment="What people call the geometry."),
+    sa.Column("spec", pg.JSONB, nullable=False, comment="The whole geometry (configs.contract.FeatureSpec)."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="First use."),
+    comment="How windows were cut: rate, window, filter, lead slots, context.",
+)
+
+patients = sa.Table(
+    "patients",
+    warehouse,
+    _id("patient_id", "Internal number."),
+    sa.Column("pseudonym", sa.Text, nullable=False, unique=True, comment="Keyed HMAC of the source's patient id, hex."),
+    sa.Column("sex", sa.Text, nullable=False, comment="female, male or unknown."),
+    sa.Column("age_band", sa.Text, nullable=False, comment="0-17, 18-39, 40-64, 65-79, 80+ or unknown."),
+    sa.Column("split", sa.Text, nullable=False, comment="train, calibration or test: fixed when first seen."),
+    sa.Column("first_seen", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="First ingest."),
+    sa.CheckConstraint("split IN ('train', 'calibration', 'test')", name="patients_split_known"),
+    comment="Pseudonyms only; direct identifiers never enter.",
+)
+
+recordings = sa.Table(
+    "recordings",
+    warehouse,
+    _id("recording_id", "Internal number."),
+    sa.Column("patient_id", sa.ForeignKey("patients.patient_id"), nullable=False, index=True, comment="Whose it is."),
+    sa.Column("name", sa.Text, nullable=False, index=True, comment="Record name, as in the file."),
+    sa.Column("source_format", sa.Text, nullable=False, comment="wfdb, edf, csv, ucr or simulated."),
+    sa.Column("source_key", sa.Text, nullable=False, comment="sha256 of where it was read from: versions share it."),
+    sa.Column("version", sa.Integer, nullable=False, comment="1, 2, ... of the same source."),
+    sa.Column("checksum", sa.Text, nullable=False, comment="sha256 of everything it was read from."),
+    sa.Column("superseded_by", sa.ForeignKey("recordings.recording_id"), comment="The next version; null: current."),
+    sa.Column("device", sa.Text, nullable=False, comment="Device as the source says, or empty."),
+    sa.Column("start_time", sa.DateTime(timezone=True), nullable=False, comment="Start; the ingest's when unknown."),
+    sa.Column("start_time_known", sa.Boolean, nullable=False, comment="False: start_time is the time of ingest."),
+    sa.Column("sampling_rate_hz", sa.Float, nullable=False, comment="Of the source, in hertz."),
+    sa.Column("leads", pg.ARRAY(sa.Text), nullable=False, comment="Lead names of the source, in order."),
+    sa.Column("duration_s", sa.Float, nullable=False, comment="Length in seconds."),
+    sa.Column("annotated", sa.Boolean, nullable=False, comment="Reference beat annotations were read."),
+    sa.Column("simulated", sa.Boolean, nullable=False, comment="Made by the simulator."),
+    sa.Column("ingested_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When committed."),
+    sa.UniqueConstraint("source_key", "version", name="recordings_source_version"),
+    sa.UniqueConstraint("checksum", name="recordings_checksum"),
+    comment="One row a version of a recording; a row exists only when all of it is in.",
+)
+
+window_sets = sa.Table(
+    "window_sets",
+    warehouse,
+    _id("window_set_id", "Upper bits of its windows' ids."),
+    sa.Column("recording_id", sa.ForeignKey("recordings.recording_id"), nullable=False, comment="Cut from."),
+    sa.Column(
+        "feature_version", sa.ForeignKey("feature_versions.feature_version"), nullable=False, comment="Cut with."
+    ),
+    sa.Column("lead_slots", pg.ARRAY(sa.Text), nullable=False, comment="Lead in each model input slot; '' for none."),
+    sa.Column("r_peak_source", sa.Text, nullable=False, comment="annotations, precut, or the detector's name."),
+    sa.Column("n_windows", sa.BigInteger, nullable=False, comment="Usable windows."),
+    sa.Column("n_rejected", sa.BigInteger, nullable=False, comment="Beats in dead_letters."),
+    sa.Column("windowed_s", sa.Float, nullable=False, comment="Seconds that windows account for."),
+    sa.Column("unusable_s", sa.Float, nullable=False, comment="Seconds in unusable_spans of all leads; sum: duration."),
+    sa.Column("suspect_inverted", pg.ARRAY(sa.Text), nullable=False, comment="Leads that look upside down."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When committed."),
+    sa.UniqueConstraint("recording_id", "feature_version", name="window_sets_recording_feature"),
+    comment="The windows of one recording in one geometry.",
+)
+
+windows = sa.Table(
+    "windows",
+    warehouse,
+    sa.Column("window_id", sa.BigInteger, primary_key=True, comment="window_set_id * 2^24 + beat index."),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), primary_key=True, comment="Of the R peak; partition key."),
+    sa.Column("r_peak_s", sa.Float, nullable=False, comment="R peak, seconds from the recording's start."),
+    sa.Column("samples", pg.BYTEA, nullable=False, comment="int16 little-endian (samples, slots), microvolts."),
+    sa.Column("lead_mask", sa.SmallInteger, nullable=False, comment="Bit i: slot i is there and usable."),
+    sa.Column("rr_prev_s", sa.REAL, nullable=False, comment="RR before, seconds; 0 unknown."),
+    sa.Column("rr_next_s", sa.REAL, nullable=False, comment="RR after, seconds; 0 unknown."),
+    sa.Column("rr_median_s", sa.REAL, nullable=False, comment="Median of the RRs before rr_prev_s; 0 unknown."),
+    sa.Column("rr_p90_s", sa.REAL, nullable=False, comment="90th percentile of the RRs before; 0 unknown."),
+    sa.Column("template", pg.BYTEA, nullable=False, comment="Running template, as samples; zeros when none."),
+    sa.Column("template_beats", sa.SmallInteger, nullable=False, comment="Beats in the template; 0: none yet."),
+    sa.Column("quality", sa.REAL, nullable=False, comment="0 worst to 1 best."),
+    sa.Column("symbol", sa.CHAR(4), nullable=False, comment="Annotation symbol; blank when unlabelled."),
+    sa.Column("aami_class", sa.CHAR(1), nullable=False, comment="N S V F Q; U unlabelled."),
+    sa.Column("label_source", sa.CHAR(9), nullable=False, comment="reference, simulator, reviewer or none."),
+    postgresql_partition_by="RANGE (recorded_at)",
+    comment="One row a beat. Partitioned by month: old data is dropped a partition at a time. Split: the patient's.",
+)
+
+unusable_spans = sa.Table(
+    "unusable_spans",
+    warehouse,
+    sa.Column("window_set_id", sa.ForeignKey("window_sets.window_set_id"), primary_key=True, comment="Of."),
+    sa.Column("ordinal", sa.Integer, primary_key=True, comment="0, 1, ... in time order."),
+    sa.Column("start_s", sa.Float, nullable=False, comment="From the recording's start."),
+    sa.Column("end_s", sa.Float, nullable=False, comment="Exclusive."),
+    sa.Column("lead", sa.Text, comment="Null: no window covers this time. Else only this lead is unusable."),
+    sa.Column("reason", sa.Text, nullable=False, comment="warehouse.signal.ecg.Reason."),
+    comment="Time that no window covers, and why; and single leads that could not be used.",
+)
+
+dead_letters = sa.Table(
+    "dead_letters",
+    warehouse,
+    _id("dead_letter_id", "Internal number."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.Column("window_set_id", sa.ForeignKey("window_sets.window_set_id"), index=True, comment="For a beat."),
+    sa.Column("beat_index", sa.BigInteger, comment="For a beat: counts all beats of the recording."),
+    sa.Column("r_peak_s", sa.Float, comment="For a beat: from the recording's start."),
+    sa.Column("symbol", sa.Text, comment="For a beat: its annotation symbol."),
+    sa.Column("source", sa.Text, comment="For a whole file that could not be read: its name."),
+    sa.Column("reason", sa.Text, nullable=False, comment="warehouse.signal.ecg.Reason, or source for a file."),
+    sa.Column("detail", sa.Text, nullable=False, comment="What exactly."),
+    comment="Beats and files that gave no window, and why. Nothing is dropped in silence.",
+)
+
+data_spans = sa.Table(
+    "data_spans",
+    warehouse,
+    sa.Column("span", sa.Integer, sa.Identity(always=True), primary_key=True, comment="TFX's span number."),
+    sa.Column("digest", sa.Text, nullable=False, unique=True, comment="Of everything below: same data, same span."),
+    sa.Column("feature_version", sa.ForeignKey("feature_versions.feature_version"), nullable=False, comment="In."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="First use."),
+    sa.Column("n_windows", sa.BigInteger, nullable=False, comment="All splits together."),
+    sa.Column("content", pg.JSONB, nullable=False, comment="Per recording: window_set_id, split, n_windows, labels."),
+    comment="What a training run saw, exactly.",
+)
+
+# --- results ---------------------------------------------------------------------------------------
+
+model_versions = sa.Table(
+    "model_versions",
+    results,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, comment="The Pusher's directory name."),
+    sa.Column("model_name", sa.Text, nullable=False, comment="Served name."),
+    sa.Column("feature_version", sa.Text, nullable=False, comment="Geometry it takes."),
+    sa.Column("feature_spec", pg.JSONB, nullable=False, comment="That geometry, whole."),
+    sa.Column("threshold", sa.Float, nullable=False, comment="Score at and above which a beat is anomalous."),
+    sa.Column("digest", sa.Text, nullable=False, comment="sha256 of the SavedModel's files."),
+    sa.Column("data_span", sa.Integer, nullable=False, comment="warehouse.data_spans.span."),
+    sa.Column("run_key", sa.Text, nullable=False, comment="training_runs.run_key."),
+    sa.Column("card", pg.JSONB, nullable=False, comment="Model card: lineage, configuration, metrics, limits."),
+    sa.Column("registered_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When pushed."),
+    comment="Pushed models.",
+)
+
+training_runs = sa.Table(
+    "training_runs",
+    results,
+    _id("run_id", "Internal number."),
+    sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="Start."),
+    sa.Column("finished_at", sa.DateTime(timezone=True), comment="End; null: running, or killed."),
+    sa.Column("status", sa.Text, nullable=False, comment="running, pushed, blessed, not_blessed, data_invalid or failed."),
+    sa.Column("run_key", sa.Text, nullable=False, comment="Of data, code and configuration: same key, same model."),
+    sa.Column("data_span", sa.Integer, nullable=False, comment="warehouse.data_spans.span."),
+    sa.Column("config", pg.JSONB, nullable=False, comment="Training and evaluation settings, feature version."),
+    sa.Column("code_revision", sa.Text, nullable=False, comment="Digest of the code; git revision where there is one."),
+    sa.Column("metrics", pg.JSONB, comment="Evaluator's overall metrics."),
+    sa.Column("artifacts", pg.JSONB, comment="Stage outputs: artifact type to path."),
+    sa.Column("seconds", pg.JSONB, comment="Wall time a stage."),
+    sa.Column("model_version", sa.BigInteger, comment="What was pushed."),
+    sa.Column("error", sa.Text, comment="Why it was not."),
+    comment="Experiment tracking: one row a run of pipelines.train.",
+)
+
+scoring_runs = sa.Table(
+    "scoring_runs",
+    results,
+    _id("run_id", "Internal number."),
+    sa.Column("model_version", sa.ForeignKey("model_versions.model_version"), nullable=False, comment="Scored with."),
+    sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="Start."),
+    sa.Column("finished_at", sa.DateTime(timezone=True), comment="End; null: running, or killed."),
+    sa.Column("status", sa.Text, nullable=False, comment="running, succeeded or failed."),
+    sa.Column("windows_in", sa.BigInteger, nullable=False, comment="Windows without a score at the start."),
+    sa.Column("scored", sa.BigInteger, nullable=False, server_default="0", comment="Of those, scored by this run."),
+    sa.Column("failed", sa.BigInteger, nullable=False, server_default="0", comment="Of those, in score_failures."),
+    sa.Column("unusable", sa.BigInteger, nullable=False, comment="Beats without a window, of the recordings covered."),
+    sa.Column("seconds", sa.Float, comment="Wall time."),
+    sa.Column("error", sa.Text, comment="Why it failed."),
+    comment="One row a run of pipelines.score.",
+)
+
+scores = sa.Table(
+    "scores",
+    results,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, comment="Scored with."),
+    sa.Column("window_id", sa.BigInteger, primary_key=True, comment="warehouse.windows.window_id."),
+    sa.Column("recording_id", sa.BigInteger, nullable=False, comment="warehouse.recordings.recording_id."),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, comment="Of the R peak."),
+    sa.Column("score", sa.REAL, nullable=False, comment="-log10 of the share of normal beats that score as high."),
+    sa.Column("verdict", sa.Boolean, nullable=False, comment="score >= the model's threshold."),
+    sa.Column("lead_slot", sa.SmallInteger, nullable=False, comment="Slot of the lead that contributes most."),
+    comment="Exactly one row a window and model version.",
+)
+
+anomalies = sa.Table(
+    "anomalies",
+    results,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, comment="Scored with."),
+    sa.Column("window_id", sa.BigInteger, primary_key=True, comment="warehouse.windows.window_id."),
+    sa.Column("recording_id", sa.BigInteger, nullable=False, comment="warehouse.recordings.recording_id."),
+    sa.Column("recording", sa.Text, nullable=False, comment="Record name."),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False, comment="Of the R peak."),
+    sa.Column("r_peak_s", sa.Float, nullable=False, comment="Seconds from the recording's start."),
+    sa.Column("score", sa.REAL, nullable=False, comment="As in scores."),
+    sa.Column("lead", sa.Text, nullable=False, comment="Lead that contributes most; '' when unknown."),
+    sa.Column("label", sa.CHAR(1), nullable=False, comment="Reference class: N S V F Q; U unlabelled."),
+    sa.Column("episode_id", sa.BigInteger, comment="episodes.episode_id; null until the recording is summarised."),
+    sa.Index("anomalies_by_time", "model_version", "recorded_at", "window_id"),
+    sa.Index("anomalies_by_score", "model_version", "score", "window_id"),
+    sa.Index("anomalies_by_recording", "recording_id", "model_version", "recorded_at", "window_id"),
+    comment="Windows with verdict true, ready to list.",
+)
+
+episodes = sa.Table(
+    "episodes",
+    results,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, comment="Scored with."),
+    sa.Column("episode_id", sa.BigInteger, primary_key=True, comment="window_id of its first beat."),
+    sa.Column("recording_id", sa.BigInteger, nullable=False, index=True, comment="In."),
+    sa.Column("recording", sa.Text, nullable=False, comment="Record name."),
+    sa.Column("start_time", sa.DateTime(timezone=True), nullable=False, comment="First R peak."),
+    sa.Column("end_time", sa.DateTime(timezone=True), nullable=False, comment="Last R peak."),
+    sa.Column("start_s", sa.Float, nullable=False, comment="First R peak, seconds from the recording's start."),
+    sa.Column("end_s", sa.Float, nullable=False, comment="Last R peak, likewise."),
+    sa.Column("peak_score", sa.REAL, nullable=False, comment="Highest score in it."),
+    sa.Column("n_beats", sa.Integer, nullable=False, comment="Anomalous beats in it."),
+    sa.Column("label", sa.Text, comment="Set once reviewed."),
+    comment="Consecutive anomalous beats of a recording.",
+)
+
+recording_summaries = sa.Table(
+    "recording_summaries",
+    results,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, comment="Scored with."),
+    sa.Column("recording_id", sa.BigInteger, primary_key=True, comment="Of."),
+    sa.Column("window_set_id", sa.BigInteger, nullable=False, comment="warehouse.window_sets.window_set_id."),
+    sa.Column("recording", sa.Text, nullable=False, comment="Record name."),
+    sa.Column("beats", sa.BigInteger, nullable=False, comment="Windows and rejected beats."),
+    sa.Column("scored", sa.BigInteger, nullable=False, comment="Windows with a score."),
+    sa.Column("failed", sa.BigInteger, nullable=False, comment="Windows in score_failures."),
+    sa.Column("unusable", sa.BigInteger, nullable=False, comment="Rejected beats."),
+    sa.Column("anomalous", sa.BigInteger, nullable=False, comment="Scored windows with verdict true."),
+    sa.Column("episodes", sa.BigInteger, nullable=False, comment="Episodes."),
+    sa.Column("burden_percent", sa.Float, nullable=False, comment="anomalous / scored * 100."),
+    sa.Column("analysable_s", sa.Float, nullable=False, comment="Seconds that windows account for."),
+    sa.Column("duration_s", sa.Float, nullable=False, comment="Length of the recording."),
+    sa.Column("mean_heart_rate_bpm", sa.Float, comment="From the known RR intervals; null when none."),
+    sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    comment="One row a recording and model version.",
+)
+
+score_failures = sa.Table(
+    "score_failures",
+    results,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, comment="Tried with."),
+    sa.Column("window_id", sa.BigInteger, primary_key=True, comment="warehouse.windows.window_id."),
+    sa.Column("recording_id", sa.BigInteger, nullable=False, comment="warehouse.recordings.recording_id."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.Column("reason", sa.Text, nullable=False, comment="What was wrong with the window or its score."),
+    comment="Windows the model could not score (dead letters of scoring). A later success removes the row.",
+)

@@ -1,0 +1,591 @@
+"""All SQL on the warehouse: recordings and their windows, patients and splits, data spans."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from configs import contract
+from configs.contract import FeatureSpec
+from configs.errors import NotFoundError, SourceError
+from warehouse.signal.ecg import RecordingHeader, WindowChunk
+from warehouse.store import tables as t
+from warehouse.store.binary_copy import to_microseconds
+from warehouse.store.connection import Repository, copy_in, copy_out
+from warehouse.store.window_block import WindowBlock, bits_to_lead_mask, block_kinds, lead_mask_to_bits
+
+_PARTITION_LOCK = 0x454347_01
+_PATIENT_LOCK = 0x454347_02
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A patient as the warehouse knows one."""
+
+    patient_id: int
+    pseudonym: str
+    split: str
+
+
+@dataclass(frozen=True)
+class WindowSet:
+    """A recording's windows in one geometry, and what is asked for with them again and again."""
+
+    window_set_id: int
+    recording_id: int
+    recording: str
+    split: str
+    sex: str
+    age_band: str
+    lead_slots: tuple[str, ...]
+    n_windows: int
+    n_rejected: int
+    windowed_s: float
+    unusable_s: float
+    duration_s: float
+    start_time: datetime
+    simulated: bool
+
+    @property
+    def n_beats(self) -> int:
+        """Beat indices are 0 ... n_beats - 1."""
+        return self.n_windows + self.n_rejected
+
+    def id_range(self, first_beat: int, stop_beat: int) -> tuple[int, int]:
+        """Window ids of the beats [first_beat, stop_beat), as [first, stop)."""
+        base = self.window_set_id << t.BEAT_BITS
+        return base + first_beat, base + stop_beat
+
+
+@dataclass(frozen=True)
+class DataSpan:
+    """What a training run sees: TFX's span number and its exact content."""
+
+    span: int
+    digest: str
+    n_windows: int
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What a recording added."""
+
+    recording_id: int
+    n_windows: int
+    n_rejected: int
+    unusable_s: float
+
+
+class Warehouse(Repository):
+    """The warehouse database."""
+
+    # --- ingest --------------------------------------------------------------------------------------
+
+    def ensure_feature_version(self, spec: FeatureSpec) -> str:
+        """Registers the geometry if it is new; returns its version."""
+        row = {"feature_version": spec.digest, "name": spec.name, "spec": spec.model_dump(mode="json")}
+        with self.transaction() as connection:
+            connection.execute(insert(t.feature_versions).values(row).on_conflict_do_nothing())
+        return spec.digest
+
+    def feature_spec(self, feature_version: str) -> FeatureSpec:
+        """The geometry of a version.
+
+        Raises:
+            NotFoundError: nothing was ever ingested with it.
+        """
+        query = sa.select(t.feature_versions.c.spec).where(t.feature_versions.c.feature_version == feature_version)
+        with self.transaction() as connection:
+            spec = connection.execute(query).scalar()
+        if spec is None:
+            raise NotFoundError(f"feature version {feature_version}", "is not in the warehouse", "Ingest with it first.")
+        return FeatureSpec.model_validate(spec)
+
+    def ensure_patients(
+        self,
+        patients: Sequence[tuple[str, str, str]],
+        shares: Mapping[str, float],
+        forced: Mapping[str, str] | None = None,
+    ) -> dict[str, Patient]:
+        """Registers patients, in the order given, and fixes the split of the new ones.
+
+        A new patient goes to the split that is furthest below its share, so that few patients are spread well and
+        none ever moves when data is added.
+
+        Args:
+            patients: (pseudonym, sex, age band), one or more times each.
+            shares: split to the share of patients it aims at.
+            forced: pseudonym to split, for the new patients whose split the caller decides.
+        """
+        known: dict[str, Patient] = {}
+        with self.transaction() as connection:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PATIENT_LOCK)))
+            counts = dict(connection.execute(sa.text("SELECT split, count(*) FROM patients GROUP BY split")).tuples().all())
+            for pseudonym, sex, age_band in patients:
+                if pseudonym in known:
+                    continue
+                found = connection.execute(
+                    sa.select(t.patients.c.patient_id, t.patients.c.split).where(t.patients.c.pseudonym == pseudonym)
+                ).one_or_none()
+                if found is None:
+                    split = (forced or {}).get(pseudonym) or _neediest_split(counts, shares)
+                    counts[split] = counts.get(split, 0) + 1
+                    row = {"pseudonym": pseudonym, "sex": sex, "age_band": age_band, "split": split}
+                    created = connection.execute(insert(t.patients).values(row).returning(t.patients.c.patient_id))
+                    known[pseudonym] = Patient(int(created.scalar_one()), pseudonym, split)
+                else:
+                    known[pseudonym] = Patient(found.patient_id, pseudonym, found.split)
+        return known
+
+    def has_windows(self, checksum: str, feature_version: str) -> bool:
+        """Whether this exact content is in, in this geometry."""
+        query = (
+            sa.select(sa.literal(True))
+            .select_from(t.recordings.join(t.window_sets))
+            .where(t.recordings.c.checksum == checksum, t.window_sets.c.feature_version == feature_version)
+        )
+        with self.transaction() as connection:
+            return bool(connection.execute(query).scalar())
+
+    def write_recording(
+        self,
+        header: RecordingHeader,
+        *,
+        patient: Patient,
+        source_key: str,
+        spec: FeatureSpec,
+        lead_slots: Sequence[str],
+        r_peak_source: str,
+        label_source: str,
+        suspect_inverted: Callable[[], Sequence[str]],
+        now: datetime,
+        chunks: Iterable[WindowChunk],
+    ) -> Ingested:
+        """Writes a recording with all its windows in one transaction: all of it, or nothing.
+
+        Args:
+            source_key: what its versions share; a row with the same key and other content is superseded.
+            lead_slots: lead name a model input slot, "" for an empty one.
+            label_source: where labels of labelled beats come from.
+            suspect_inverted: asked once all chunks are read: leads that look upside down.
+            now: stands in for an unknown start time.
+            chunks: in time order; read as they are written, so memory stays flat.
+
+        Raises:
+            SourceError: it has more beats than a window id can number.
+        """
+        start = header.start_time or now.replace(microsecond=0)
+        self._ensure_partitions(start, start + timedelta(seconds=header.duration_s + 1))
+        with self.transaction() as connection:
+            recording_id = self._insert_recording(connection, header, patient, source_key, start, label_source)
+            row = {
+                "recording_id": recording_id,
+                "feature_version": spec.digest,
+                "lead_slots": list(lead_slots),
+                "r_peak_source": r_peak_source,
+                "n_windows": 0,
+                "n_rejected": 0,
+                "windowed_s": 0.0,
+                "unusable_s": 0.0,
+                "suspect_inverted": [],
+            }
+            window_set_id = int(
+                connection.execute(insert(t.window_sets).values(row).returning(t.window_sets.c.window_set_id)).scalar_one()
+            )
+            n_windows = n_rejected = n_spans = 0
+            unusable_s = 0.0
+            for chunk in chunks:
+                self._copy_windows(connection, chunk, window_set_id, start, label_source, header.name)
+                if chunk.rejected:
+                    connection.execute(
+                        insert(t.dead_letters),
+                        [
+                            {
+                                "window_set_id": window_set_id,
+                                "beat_index": beat.beat_index,
+                                "r_peak_s": beat.r_peak_s,
+                                "symbol": beat.symbol,
+                                "reason": str(beat.reason),
+                                "detail": beat.detail,
+                            }
+                            for beat in chunk.rejected
+                        ],
+                    )
+                if chunk.unusable:
+                    connection.execute(
+                        insert(t.unusable_spans),
+                        [
+                            {
+                                "window_set_id": window_set_id,
+                                "ordinal": n_spans + i,
+                                "start_s": span.start_s,
+                                "end_s": span.end_s,
+                                "lead": span.lead,
+                                "reason": str(span.reason),
+                            }
+                            for i, span in enumerate(chunk.unusable)
+                        ],
+                    )
+                n_windows += len(chunk.windows)
+                n_rejected += len(chunk.rejected)
+                n_spans += len(chunk.unusable)
+                unusable_s += sum(span.end_s - span.start_s for span in chunk.unusable if span.lead is None)
+            connection.execute(
+                t.window_sets.update()
+                .where(t.window_sets.c.window_set_id == window_set_id)
+                .values(
+                    n_windows=n_windows,
+                    n_rejected=n_rejected,
+                    unusable_s=unusable_s,
+                    windowed_s=max(0.0, header.duration_s - unusable_s),
+                    suspect_inverted=list(suspect_inverted()),
+                )
+            )
+        return Ingested(recording_id, n_windows, n_rejected, unusable_s)
+
+    def add_failed_source(self, source: str, detail: str) -> None:
+        """Notes a file that could not be read."""
+        with self.transaction() as connection:
+            connection.execute(insert(t.dead_letters).values(source=source, reason="source", detail=detail))
+
+    def _insert_recording(
+        self, connection: sa.Connection, header: RecordingHeader, patient: Patient, source_key: str, start: datetime, label_source: str
+    ) -> int:
+        same = connection.execute(
+            sa.select(t.recordings.c.recording_id).where(t.recordings.c.checksum == header.checksum)
+        ).scalar()
+        if same is not None:  # another geometry of a recording that is in already
+            return int(same)
+        latest = connection.execute(
+            sa.select(t.recordings.c.recording_id, t.recordings.c.version)
+            .where(t.recordings.c.source_key == source_key)
+            .order_by(t.recordings.c.version.desc())
+            .limit(1)
+            .with_for_update()
+        ).one_or_none()
+        row = {
+            "patient_id": patient.patient_id,
+            "name": header.name,
+            "source_format": header.source_format,
+            "source_key": source_key,
+            "version": latest.version + 1 if latest else 1,
+            "checksum": header.checksum,
+            "device": header.device,
+            "start_time": start,
+            "start_time_known": header.start_time is not None,
+            "sampling_rate_hz": header.sampling_rate_hz,
+            "leads": list(header.leads),
+            "duration_s": header.duration_s,
+            "annotated": label_source != "none",
+            "simulated": header.simulated,
+        }
+        created = connection.execute(insert(t.recordings).values(row).returning(t.recordings.c.recording_id))
+        recording_id = int(created.scalar_one())
+        if latest:
+            connection.execute(
+                t.recordings.update()
+                .where(t.recordings.c.recording_id == latest.recording_id)
+                .values(superseded_by=recording_id)
+            )
+        return recording_id
+
+    def _copy_windows(
+        self,
+        connection: sa.Connection,
+        chunk: WindowChunk,
+        window_set_id: int,
+        start: datetime,
+        label_source: str,
+        name: str,
+    ) -> None:
+        w = chunk.windows
+        if len(w) == 0:
+            return
+        if int(w.beat_index[-1]) >= t.MAX_BEATS:
+            raise SourceError(name, f"has more than {t.MAX_BEATS} beats", "Split the recording.")
+        size = w.samples[0].nbytes
+        sources = np.where(w.aami_class == "U", b"none", label_source.encode()).astype("S9")
+        copy_in(
+            connection,
+            "windows",
+            [
+                ("window_id", "int8", (window_set_id << t.BEAT_BITS) + w.beat_index),
+                ("recorded_at", "timestamptz", to_microseconds(start) + np.rint(w.r_peak_s * 1e6).astype(np.int64)),
+                ("r_peak_s", "float8", w.r_peak_s),
+                ("samples", f"bytes:{size}", w.samples.astype("<i2", copy=False)),
+                ("lead_mask", "int2", lead_mask_to_bits(w.lead_mask)),
+                *((column, "float4", w.rr[:, i]) for i, column in enumerate(contract.RR_COLUMNS)),
+                ("template", f"bytes:{size}", w.template.astype("<i2", copy=False)),
+                ("template_beats", "int2", w.template_beats),
+                ("quality", "float4", w.quality),
+                ("symbol", "bytes:4", _padded(w.symbol, 4)),
+                ("aami_class", "bytes:1", _padded(w.aami_class, 1)),
+                ("label_source", "bytes:9", _padded(sources.astype("U9"), 9)),
+            ],
+        )
+
+    def _ensure_partitions(self, start: datetime, end: datetime) -> None:
+        """Creates the monthly partitions that [start, end] needs, in a transaction of its own."""
+        month = start.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+        wanted: list[tuple[str, datetime, datetime]] = []
+        while month <= end:
+            following = (month + timedelta(days=32)).replace(day=1)
+            wanted.append((f"windows_y{month:%Y}m{month:%m}", month, following))
+            month = following
+        with self.transaction() as connection:
+            names = [name for name, _, _ in wanted]
+            present = set(
+                connection.execute(
+                    sa.text("SELECT relname FROM pg_class WHERE relname = ANY(:names)"), {"names": names}
+                ).scalars()
+            )
+            if set(names) <= present:
+                return
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PARTITION_LOCK)))
+            for name, first, following in wanted:
+                connection.execute(
+                    sa.text(
+                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF windows "
+                        f"FOR VALUES FROM ('{first.isoformat()}') TO ('{following.isoformat()}')"
+                    )
+                )
+
+    # --- windows -------------------------------------------------------------------------------------
+
+    def window_sets(
+        self,
+        feature_version: str,
+        *,
+        splits: Sequence[str] = contract.SPLITS,
+        recordings: Sequence[str] | None = None,
+    ) -> list[WindowSet]:
+        """Window sets of the current version of every recording, in order of ingest.
+
+        Args:
+            splits: only of patients in these.
+            recordings: only recordings with these names; None for all.
+        """
+        query = (
+            sa.select(
+                t.window_sets.c.window_set_id,
+                t.recordings.c.recording_id,
+                t.recordings.c.name.label("recording"),
+                t.patients.c.split,
+                t.patients.c.sex,
+                t.patients.c.age_band,
+                t.window_sets.c.lead_slots,
+                t.window_sets.c.n_windows,
+                t.window_sets.c.n_rejected,
+                t.window_sets.c.windowed_s,
+                t.window_sets.c.unusable_s,
+                t.recordings.c.duration_s,
+                t.recordings.c.start_time,
+                t.recordings.c.simulated,
+            )
+            .select_from(t.window_sets.join(t.recordings).join(t.patients))
+            .where(
+                t.window_sets.c.feature_version == feature_version,
+                t.recordings.c.superseded_by.is_(None),
+                t.patients.c.split.in_(list(splits)),
+            )
+            .order_by(t.window_sets.c.window_set_id)
+        )
+        if recordings is not None:
+            query = query.where(t.recordings.c.name.in_(list(recordings)))
+        with self.transaction() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [WindowSet(**{**row, "lead_slots": tuple(row["lead_slots"])}) for row in rows]
+
+    def read_block(self, spec: FeatureSpec, first_id: int, stop_id: int, *, well_formed: bool = False) -> WindowBlock:
+        """Windows with ids in [first_id, stop_id), in order, by binary COPY.
+
+        Args:
+            well_formed: leave out windows whose bytes do not have the geometry's size (see `misshapen_windows`).
+
+        Raises:
+            ValueError: there is such a window, and it was not to be left out.
+        """
+        kinds = block_kinds(spec)
+        size = spec.window_samples * spec.n_leads * 2
+        sized = "AND octet_length(samples) = %(size)s AND octet_length(template) = %(size)s " if well_formed else ""
+        query = (
+            f"SELECT {', '.join(kinds)} FROM windows WHERE window_id >= %(first)s AND window_id < %(stop)s {sized}"
+            "ORDER BY window_id"
+        )
+        with self.transaction() as connection:
+            columns = copy_out(connection, query, {"first": first_id, "stop": stop_id, "size": size}, kinds)
+        shape = (-1, spec.window_samples, spec.n_leads)
+        return WindowBlock(
+            window_id=columns["window_id"],
+            recorded_at_us=columns["recorded_at"],
+            r_peak_s=columns["r_peak_s"],
+            samples=columns["samples"].view("<i2").reshape(shape),
+            lead_mask=bits_to_lead_mask(columns["lead_mask"], spec.n_leads),
+            rr=np.stack([columns[name] for name in contract.RR_COLUMNS], axis=1),
+            template=columns["template"].view("<i2").reshape(shape),
+            template_beats=columns["template_beats"],
+            quality=columns["quality"],
+            aami_class=columns["aami_class"].view("S1").reshape(-1),
+        )
+
+    def misshapen_windows(self, spec: FeatureSpec, first_id: int, stop_id: int) -> list[tuple[int, datetime, str]]:
+        """Windows of a range whose stored bytes do not have the geometry's size: (window_id, recorded_at, detail)."""
+        size = spec.window_samples * spec.n_leads * 2
+        query = sa.text(
+            "SELECT window_id, recorded_at, octet_length(samples) AS a, octet_length(template) AS b FROM windows "
+            "WHERE window_id >= :first AND window_id < :stop "
+            "AND (octet_length(samples) <> :size OR octet_length(template) <> :size) ORDER BY window_id"
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query, {"first": first_id, "stop": stop_id, "size": size}).all()
+        return [(r.window_id, r.recorded_at, f"{r.a} and {r.b} bytes of samples and template, not {size}") for r in rows]
+
+    def mean_heart_rate_bpm(self, window_set: WindowSet) -> float | None:
+        """From the known RR intervals of a window set; None when there are none."""
+        first, stop = window_set.id_range(0, t.MAX_BEATS)
+        query = sa.text(
+            "SELECT 60 / avg(rr_prev_s) FROM windows WHERE window_id >= :first AND window_id < :stop AND rr_prev_s > 0"
+        )
+        with self.transaction() as connection:
+            rate = connection.execute(query, {"first": first, "stop": stop}).scalar()
+        return None if rate is None else float(rate)
+
+    # --- training ------------------------------------------------------------------------------------
+
+    def freeze_span(self, feature_version: str, max_windows: int = 0) -> DataSpan:
+        """Numbers what a training run that starts now would see; the same data gives the same span.
+
+        Args:
+            max_windows: at most this many windows of each split are used; 0 for all. Part of the span's identity.
+        """
+        label_counts = sa.text(
+            "SELECT window_id >> :bits AS window_set_id, aami_class, count(*) AS n FROM windows GROUP BY 1, 2"
+        )
+        sets = self.window_sets(feature_version)
+        with self.transaction() as connection:
+            labels: dict[int, dict[str, int]] = {}
+            for row in connection.execute(label_counts, {"bits": t.BEAT_BITS}):
+                labels.setdefault(row.window_set_id, {})[row.aami_class] = row.n
+            content = {
+                "feature_version": feature_version,
+                "max_windows": max_windows,
+                "window_sets": [
+                    {
+                        "window_set_id": s.window_set_id,
+                        "recording": s.recording,
+                        "split": s.split,
+                        "n_windows": s.n_windows,
+                        "simulated": s.simulated,
+                        "labels": dict(sorted(labels.get(s.window_set_id, {}).items())),
+                    }
+                    for s in sets
+                ],
+            }
+            digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+            n_windows = sum(s.n_windows for s in sets)
+            row_values = {"digest": digest, "feature_version": feature_version, "n_windows": n_windows, "content": content}
+            connection.execute(insert(t.data_spans).values(row_values).on_conflict_do_nothing())
+            span = connection.execute(sa.select(t.data_spans.c.span).where(t.data_spans.c.digest == digest)).scalar_one()
+        return DataSpan(int(span), digest, n_windows, content)
+
+    def data_span(self, span: int) -> DataSpan:
+        """A span that was frozen before.
+
+        Raises:
+            NotFoundError: there is none with this number.
+        """
+        query = sa.select(t.data_spans).where(t.data_spans.c.span == span)
+        with self.transaction() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFoundError(f"data span {span}", "does not exist", "Run `python -m pipelines.train`, which makes one.")
+        return DataSpan(row.span, row.digest, row.n_windows, row.content)
+
+    # --- for the API ---------------------------------------------------------------------------------
+
+    def recordings(self, *, after_id: int = 0, limit: int = 100, name: str | None = None) -> list[dict[str, Any]]:
+        """Current recordings with id above `after_id`, by id."""
+        query = (
+            sa.select(t.recordings, t.patients.c.pseudonym, t.patients.c.sex, t.patients.c.age_band, t.patients.c.split)
+            .select_from(t.recordings.join(t.patients))
+            .where(t.recordings.c.recording_id > after_id, t.recordings.c.superseded_by.is_(None))
+            .order_by(t.recordings.c.recording_id)
+            .limit(limit)
+        )
+        if name is not None:
+            query = query.where(t.recordings.c.name == name)
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def recording(self, recording_id: int) -> dict[str, Any]:
+        """One recording, with its window sets and unusable stretches.
+
+        Raises:
+            NotFoundError: there is none with this id.
+        """
+        head = (
+            sa.select(t.recordings, t.patients.c.pseudonym, t.patients.c.sex, t.patients.c.age_band, t.patients.c.split)
+            .select_from(t.recordings.join(t.patients))
+            .where(t.recordings.c.recording_id == recording_id)
+        )
+        sets = sa.select(t.window_sets).where(t.window_sets.c.recording_id == recording_id)
+        spans = (
+            sa.select(t.unusable_spans, t.window_sets.c.feature_version)
+            .select_from(t.unusable_spans.join(t.window_sets))
+            .where(t.window_sets.c.recording_id == recording_id)
+            .order_by(t.unusable_spans.c.window_set_id, t.unusable_spans.c.ordinal)
+        )
+        with self.transaction() as connection:
+            found = connection.execute(head).mappings().one_or_none()
+            if found is None:
+                raise NotFoundError(f"recording {recording_id}", "does not exist", "GET /recordings lists them.")
+            return {
+                **found,
+                "window_sets": [dict(row) for row in connection.execute(sets).mappings()],
+                "unusable_spans": [dict(row) for row in connection.execute(spans).mappings()],
+            }
+
+    def totals(self, feature_version: str) -> dict[str, int]:
+        """Recordings, windows and dead-lettered beats of a geometry."""
+        sets = self.window_sets(feature_version)
+        return {
+            "recordings": len(sets),
+            "windows": sum(s.n_windows for s in sets),
+            "unusable_windows": sum(s.n_rejected for s in sets),
+        }
+
+    def lead_slots(self, window_id: int) -> tuple[str, ...]:
+        """Lead names in a window's model input slots, "" for an empty one.
+
+        Raises:
+            NotFoundError: there is no window set this window could be of.
+        """
+        query = sa.select(t.window_sets.c.lead_slots).where(t.window_sets.c.window_set_id == window_id >> t.BEAT_BITS)
+        with self.transaction() as connection:
+            slots = connection.execute(query).scalar()
+        if slots is None:
+            raise NotFoundError(f"window {window_id}", "is not in the warehouse", "It may have been dropped with old data.")
+        return tuple(slots)
+
+
+def iter_id_ranges(window_set: WindowSet, block_windows: int) -> Iterator[tuple[int, int]]:
+    """Cuts a window set into id ranges of at most `block_windows` beats, in order."""
+    for first in range(0, window_set.n_beats, block_windows):
+        yield window_set.id_range(first, min(first + block_windows, window_set.n_beats))
+
+
+def _neediest_split(counts: Mapping[str, int], shares: Mapping[str, float]) -> str:
+    total = sum(counts.values()) + 1
+    return max(shares, key=lambda split: shares[split] * total - counts.get(split, 0))
+
+
+def _padded(values: np.ndarray[Any, np.dtype[np.str_]], width: int) -> np.ndarray[Any, np.dtype[np.bytes_]]:
+    """Text as char(width) on the wire: padded with blanks."""
+    return np.char.ljust(values.astype(f"U{width}"), width).astype(f"S{width}")
