@@ -24,7 +24,8 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigurationError: the host is not this machine alone, or the port cannot be had.
     """
     family, address = _loopback_address(host, port)
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named TCP, asyncio turns Nagle's algorithm off on its connections; else answers wait 40 ms for a delayed ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))

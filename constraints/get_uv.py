@@ -31,9 +31,8 @@ def run(command: Sequence[str], environ: Mapping[str, str], hint: str) -> None:
     """
     code = subprocess.run(list(command), env=dict(environ)).returncode
     if code:
-        raise SetupError(
-            f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed ({code}), its message is above. {hint}."
-        )
+        verb = " ".join(word for word in command[1:3] if not word.startswith("-"))
+        raise SetupError(f"`{Path(command[0]).name} {verb}` failed ({code}), its message is above. {hint}.")
 
 
 def ready_uv(root: Path, pythons: Iterable[str]) -> Tuple[str, Dict[str, str]]:
@@ -136,7 +135,7 @@ def install_uv(tools: Path, pin: Path, pip: Optional[List[str]]) -> str:
     shutil.rmtree(str(partial), ignore_errors=True)
     options = ["--target", str(partial), "--no-deps", "--require-hashes", "--only-binary", ":all:"]
     # A user-wide `user = true` or `require-virtualenv = true` is meant for other installs than one into a folder.
-    environ = dict(os.environ, PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    environ = dict(os.environ, PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0", PIP_ROOT_USER_ACTION="ignore")
     run([*pip, "install", "--quiet", "--no-input", *options, "-r", str(pin)], environ, "uv could not be installed")
     os.replace(str(partial), str(home))
     return str(uv)

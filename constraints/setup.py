@@ -187,7 +187,8 @@ def build(root: Path, stack: Stack, reason: str) -> None:
 
     with_pip = [sys.executable] + [python for python, _ in places(MAY_HAVE_PIP, path, pyenv)]
     uv, environ = ready_uv(root, with_pip)
-    no_python = f"Install Python {' or '.join(stack.pythons)} (from your distribution, or with pyenv) and run again"
+    choice = " or ".join(f"{m} with gcc and its headers" if m in NEEDS_COMPILER else m for m in stack.pythons)
+    no_python = f"Install Python {choice} (from your distribution, or with pyenv) and run again"
     run([uv, "venv", "--quiet", "--clear", "--python", python, str(venv)], environ, no_python)
     locks = [str(lock) for lock in stack.locks(root)]
     say("installing what is locked in " + " and ".join(os.path.relpath(lock, str(root)) for lock in locks))

@@ -148,6 +148,6 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
         if isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError):
             reason = str(original).strip().splitlines()
             raise DatabaseUnavailableError(
-                where, reason[-1].strip() if reason else "does not answer", "Check that it runs and that the URL is right, then run again."
+                where, reason[0].strip() if reason else "does not answer", "Check that it runs and that the URL is right, then run again."
             ) from error
         raise

@@ -56,6 +56,12 @@ def test_a_segment_alone_is_a_recording(tmp_path: Path) -> None:
     assert names(refs) == ["wfdb:long_0001"]
 
 
+def test_damaged_records_that_name_each_other_are_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "a.hea").write_text("a/2 1 250 20\na 10\nb 10\n")
+    (tmp_path / "b.hea").write_text("b/1 1 250 10\na 10\n")
+    assert names(find_sources([str(tmp_path)])[0]) == ["wfdb:a", "wfdb:b"]
+
+
 def test_what_cannot_be_used_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     write_folder(tmp_path)
     (tmp_path / "empty").mkdir()

@@ -120,6 +120,17 @@ def test_every_row_is_on_the_grid_once_at_its_time(rate_hz: float, stretches: li
     assert found == {position: row for row, position in enumerate(sample)}
 
 
+def test_long_files_are_read_in_parts(tmp_path: Path) -> None:
+    n_rows = 300_000
+    rows = [f"{4 * i},{i % 1000}\n" for i in range(n_rows)]
+    source = opened(tmp_path, "time_ms,II_uV\n" + "".join(rows))
+    assert (source.header.n_samples, source.header.sampling_rate_hz) == (n_rows, 250.0)
+    np.testing.assert_allclose(everything(source)[:, 0], np.arange(n_rows) % 1000 / 1000, atol=1e-6)
+    rows[-2] = ",7\n"
+    with pytest.raises(SourceError, match="line 300000 has no time"):
+        opened(tmp_path, "time_ms,II_uV\n" + "".join(rows))
+
+
 def test_checksum_follows_the_content_alone(tmp_path: Path) -> None:
     first = opened(tmp_path, table()).header.checksum
     (tmp_path / "strip.csv").rename(tmp_path / "other.csv")
@@ -156,7 +167,7 @@ RATE = "# sampling_rate_hz: 250\n"
         ("time_s,II_mV\n0,1\n4,1\n8,1\n", "0.25 Hz, not within.*time_ms"),
         ("time_s,II_mV\n0,1\n0.004,1\n9999999,1\n9999999.004,1\n", "spans 116 days"),
         ("# sampling_rate_hz: 500\ntime_s,II_mV\n0,1\n0.004,1\n0.008,1\n", "declares 500 Hz, but .* runs at 250 Hz"),
-        ("timestamp,II_mV\n2024-05-31T12:00:00,1\nyesterday,1\n", "line 3: 'yesterday' is not a timestamp"),
+        ("timestamp,II_mV\n2024-05-31T12:00:00,1\nyesterday,1\n", "line 3 has 'yesterday' for a timestamp"),
         (b"PK\x03\x04\0\0\0\0", "not text"),
     ],
 )

@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def find_sources(paths: Sequence[str]) -> tuple[list[SourceRef], list[SourceErro
                 found.setdefault(ref.path.resolve(), ref)
         except SourceError as error:
             failures.append(error)
-    segments = {segment for ref in found.values() if ref.format == "wfdb" for segment in _segment_headers(ref.path)}
+    segments = _segments_of(found)
     refs = [ref for resolved, ref in found.items() if resolved not in segments]
     return sorted(refs, key=lambda ref: natural_key(str(ref.path))), failures
 
@@ -123,6 +123,13 @@ def _starts_with_numbers(path: Path) -> bool:
         return len([float(cell) for cell in cells]) >= _UCR_MIN_CELLS
     except ValueError:
         return False
+
+
+def _segments_of(found: Mapping[Path, SourceRef]) -> set[Path]:
+    """Headers that a multi-segment record among these names; records that name each other are left to the reader."""
+    named = {path: _segment_headers(ref.path) - {path} for path, ref in found.items() if ref.format == "wfdb"}
+    inner = set().union(*named.values())
+    return set().union(*(segments for path, segments in named.items() if path not in inner))
 
 
 def _segment_headers(header: Path) -> set[Path]:
