@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
+from api import server
 from api.deps import Services
 from api.main import create_app
 from api.model_provider import ModelProvider, load_in_process
-from api.server import exit_on_signals, listen, serve
 from configs import cli
 from configs.logging import configure_logging
-from configs.settings import load_settings
+from configs.settings import Settings, load_settings
 from monitoring.metrics import new_registry
 from warehouse.store import open_stores
 
@@ -38,12 +38,21 @@ def main(
     With `ECG_LOG_LEVEL=INFO` each request is logged as a line of JSON. There is no sign-in yet, so only loopback
     addresses are accepted.
     """
-    settings = load_settings(profile, {"api": {"host": host, "port": port}})
+    serve(load_settings(profile, {"api": {"host": host, "port": port}}))
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C, which end the process with exit code 0.
+
+    Raises:
+        ConfigurationError: the address is not this machine alone, or the port cannot be had.
+        UnavailableError: a database does not answer, or a disk is full.
+    """
     configure_logging(settings.log_level)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own chatter would break the JSON lines
-    exit_on_signals()
+    server.exit_on_signals()
     with (
-        listen(settings.api.host, settings.api.port) as listener,
+        server.listen(settings.api.host, settings.api.port) as listener,
         open_stores(
             settings.warehouse_url, settings.results_url, settings.data_dir, pool_size=settings.api.pool_size
         ) as stores,
@@ -53,8 +62,9 @@ def main(
         address = f"http://{settings.api.host}:{settings.api.port}"
         cli.note(f"{address} - operations at /docs, state at /health/ready, Ctrl-C stops")
         try:
-            serve(app, listener)
+            server.serve(app, listener)
         finally:
+            cli.note("stopping, after a model that is being loaded, if any")
             models.close()
 
 

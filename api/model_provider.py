@@ -131,8 +131,8 @@ class ModelProvider:
             get_logger("api").warning("model_preload_skipped", error=str(error))
 
     def close(self) -> None:
-        """Loads nothing more; a load under way ends on its own."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        """Loads nothing more, and waits for a load under way: TensorFlow cannot be left half imported."""
+        self._loader.shutdown(wait=True, cancel_futures=True)
 
     def _loaded(self) -> ModelClient | None:
         with self._lock:

@@ -51,7 +51,7 @@ def run_fn(fn_args: FnArgs) -> None:
     for autoencoder in filter(None, (morphology, context)):
         fit(autoencoder, train, held_out, spec, settings, logs / autoencoder.name)
     model.set_variance(measure_variance(model, train))
-    raw = in_batches(model.raw_measure, held_out)
+    raw = in_batches(tf.function(model.raw_measure, reduce_retracing=True), held_out)
     threshold = threshold_at(settings.false_alarm_rate)
     calibration = fit_tail(raw)
     model.set_calibration(calibration, threshold)
@@ -144,6 +144,7 @@ def fit(
         optimizer.apply_gradients(zip(gradients, autoencoder.trainable_variables, strict=True))
         return loss
 
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator,unused-ignore]
     def held_out_loss(batch: Features) -> tf.Tensor:
         inputs, mask = windows(batch, 0)
         expected = autoencoder(inputs if conditioned else inputs[0], training=False)
@@ -166,11 +167,12 @@ def fit(
 def measure_variance(model: AnomalyModel, train: Features) -> ResidualVariance:
     """Mean squared residual of the training normals at each sample, over the windows where the lead was there."""
 
-    def squares(batch: Features) -> tf.Tensor:
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator,unused-ignore]
+    def sum_of_squares(batch: Features) -> tf.Tensor:
         first, second = model.residuals(batch)
-        return tf.stack([tf.square(first), tf.square(second)], axis=1)
+        return tf.stack([tf.reduce_sum(tf.square(first), axis=0), tf.reduce_sum(tf.square(second), axis=0)])[tf.newaxis]
 
-    total = in_batches(lambda batch: tf.reduce_sum(squares(batch), axis=0)[tf.newaxis], train).sum(axis=0)
+    total = in_batches(sum_of_squares, train).sum(axis=0)
     present = train[p.MASK].sum(axis=0)
     with_template = (train[p.MASK] * train[p.HAS_REFERENCE]).sum(axis=0)
     fallback = np.maximum(total[0] / np.maximum(present, 1.0), 1e-6)
@@ -183,11 +185,10 @@ def measure_variance(model: AnomalyModel, train: Features) -> ResidualVariance:
 def in_batches(
     function: Callable[[Features], tf.Tensor], features: Features, size: int = 2048
 ) -> npt.NDArray[np.float32]:
-    """Applies a function to slices of features and joins what it gives along the first axis."""
-    compiled = tf.function(function, reduce_retracing=True)
+    """Applies a compiled function to slices of features and joins what it gives along the first axis."""
     n = len(features[p.MASK])
     parts = [
-        compiled({k: tf.constant(v[i : i + size]) for k, v in features.items()}).numpy() for i in range(0, n, size)
+        function({k: tf.constant(v[i : i + size]) for k, v in features.items()}).numpy() for i in range(0, n, size)
     ]
     return np.concatenate(parts)
 

@@ -1,6 +1,7 @@
 """What all command lines share: one clear line for an error, a meaningful exit code, a progress bar."""
 
 import errno
+import functools
 import json
 import os
 import sys
@@ -12,8 +13,11 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from configs.errors import EXIT_UNAVAILABLE, EXIT_UNEXPECTED, EcgError, StorageError
+
+EXIT_INTERRUPTED = 130  # what shells give for a process that Ctrl-C ended
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -29,7 +33,7 @@ def run(command: Callable[..., None]) -> None:
     else:
         warnings.filterwarnings("ignore")  # libraries' deprecations are not the user's business
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-    app.command(epilog="Add --debug to see a traceback instead of one line.")(command)
+    app.command(epilog="Add --debug to see a traceback instead of one line.")(_interruptible(command))
     try:
         app()
     except EcgError as error:
@@ -42,8 +46,6 @@ def run(command: Callable[..., None]) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             fail(str(StorageError(str(error.filename or "disk"), os.strerror(error.errno), "Free space and run again.")), EXIT_UNAVAILABLE)
         fail(f"{error.filename or 'system'}: {error.strerror or error}", EXIT_UNAVAILABLE)
-    except KeyboardInterrupt:
-        fail("stopped", 130)
     except Exception as error:
         if debug:
             raise
@@ -53,13 +55,13 @@ def run(command: Callable[..., None]) -> None:
 
 def fail(line: str, code: int) -> None:
     """Prints `line` as the error and exits with `code`."""
-    stderr.print(f"[bold red]error[/]: {_escape(line)}")
+    stderr.print(Text.assemble(("error", "bold red"), f": {_printable(line)}"))
     raise SystemExit(code)
 
 
 def note(line: str) -> None:
     """Prints a line about what is going on to standard error."""
-    stderr.print(_escape(line))
+    stderr.print(Text(_printable(line)))
 
 
 def progress() -> Progress:
@@ -80,5 +82,19 @@ def write_json(path: Path | None, value: Any) -> None:
     partial.replace(path)
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """The command line's library would end Ctrl-C without a word."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt:
+            fail("stopped", EXIT_INTERRUPTED)
+
+    return wrapped
+
+
+def _printable(text: str) -> str:
+    """Names of files may hold escape codes; those are no business of the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -49,6 +49,7 @@ class Interpreter(NamedTuple):
 NEW = Stack("1.21", ("3.13", "3.12", "3.11"))
 OLD = Stack("1.16", ("3.11",))
 NEW_NEEDS_GLIBC = (2, 38)
+OLD_NEEDS_GLIBC = (2, 34)
 NEEDS_COMPILER = ("3.13",)  # pyedflib has no wheel for it
 MAY_HAVE_PIP = ("3.13", "3.12", "3.11", "3.10", "3.9", "3.8")
 
@@ -63,17 +64,21 @@ def choose_stack(system: str, machine: str, libc: str) -> Tuple[Stack, str]:
         SetupError: TFX has no wheels for such a machine.
     """
     name, _, version = libc.partition(" ")
-    if system != "Linux" or machine not in ("x86_64", "AMD64") or name != "glibc":
+    glibc = tuple(int(part) for part in version.split(".")[:2]) if name == "glibc" else ()
+    if system != "Linux" or machine != "x86_64" or glibc < OLD_NEEDS_GLIBC:
         this = f"{system} {machine} {libc or 'without glibc'}"
+        oldest = _dotted(OLD_NEEDS_GLIBC)
         raise SetupError(
-            f"TFX is published for Linux on x86-64 with glibc only, and this is {this}. "
+            f"TFX has wheels for Linux on x86-64 with glibc {oldest} or newer only, and this is {this}. "
             "Build Dockerfile.pipeline with `docker build --platform linux/amd64` instead."
         )
-    numbers = tuple(int(part) for part in version.split(".")[:2])
-    needed = ".".join(str(part) for part in NEW_NEEDS_GLIBC)
-    if numbers >= NEW_NEEDS_GLIBC:
-        return NEW, f"this machine's glibc is {version}, at least {needed}"
-    return OLD, f"this machine's glibc is {version}, and newer TFX needs {needed}"
+    if glibc >= NEW_NEEDS_GLIBC:
+        return NEW, f"this machine's glibc is {version}, at least {_dotted(NEW_NEEDS_GLIBC)}"
+    return OLD, f"this machine's glibc is {version}, and newer TFX needs {_dotted(NEW_NEEDS_GLIBC)}"
+
+
+def _dotted(version: Sequence[int]) -> str:
+    return ".".join(str(part) for part in version)
 
 
 def machine_libc() -> str:
@@ -116,7 +121,8 @@ def places(minors: Sequence[str], path: str, pyenv_root: Path) -> Iterator[Tuple
                 yield str(folder / name), "on PATH"
     for minor in minors:
         for version in sorted((pyenv_root / "versions").glob(minor + ".*"), key=_numbers, reverse=True):
-            yield str(version / "bin" / "python"), "of pyenv"
+            if os.access(str(version / "bin" / "python"), os.X_OK):
+                yield str(version / "bin" / "python"), "of pyenv"
 
 
 def _numbers(version: Path) -> List[int]:

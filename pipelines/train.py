@@ -38,7 +38,7 @@ class Trained:
 def main(
     profile: Annotated[str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="A few windows and one epoch, nothing pushed: finds bugs before hours are spent.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train although data, code and configuration have not changed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train although data, code and configuration have not changed, and take no stage from cache.")] = False,
     list_runs: Annotated[bool, typer.Option("--list", help="List past runs with configuration, data span, metrics and artifacts.")] = False,
     features: Annotated[str | None, typer.Option(help="Feature version to train on; default: the configured geometry's.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of training.epochs.")] = None,
@@ -71,7 +71,7 @@ def train(
 
     Args:
         push: put a blessed model where it is served from, and register it.
-        force: train although nothing has changed since the newest model.
+        force: train although nothing has changed since the newest model, and take no stage from cache.
         feature_version: of the windows to train on; the configured geometry's when None.
 
     Raises:
@@ -99,7 +99,7 @@ def train(
     )
     seconds: dict[str, float] = {}
     try:
-        trained = _run(settings, stores, span, spec, config, run_id, run_key, champion, seconds, push)
+        trained = _run(settings, stores, span, spec, config, run_id, run_key, champion, seconds, push, force)
     except EcgError as error:
         status = {DataInvalidError: "data_invalid", NotBlessedError: "not_blessed"}.get(type(error), "failed")
         stores.results.finish_training_run(run_id, {"status": status, "error": str(error), "seconds": seconds})
@@ -121,6 +121,7 @@ def _run(
     champion: ModelVersion | None,
     seconds: dict[str, float],
     push: bool,
+    force: bool,
 ) -> Trained:
     name = settings.training.model_name
     home = settings.data_dir.resolve() / "tfx" / name
@@ -150,7 +151,7 @@ def _run(
             baseline_uri=baseline if baseline and Path(baseline).is_dir() else None,
             push_dir=settings.models_dir.resolve() / name if push else None,
             beam_args=settings.scoring.beam_args,
-            enable_cache=True,
+            enable_cache=not force,
         )
         try:
             LocalDagRunner().run(pipeline)

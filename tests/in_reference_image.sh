@@ -8,8 +8,8 @@ image=ecg-pipeline-test
 stop() { echo "[test-reference] error: $*" >&2; exit 1; }
 
 command -v docker >/dev/null || stop "there is no docker command. Install Docker Engine (or run \`make test\`, which needs none)."
-if ! why="$(docker info 2>&1 >/dev/null)"; then
-  stop "no Docker engine answers: ${why%%$'\n'*}. Start it, or let this user talk to it (group docker)."
+if ! why="$(docker version --format '{{.Server.Version}}' 2>&1 >/dev/null)"; then
+  stop "no Docker engine answers: ${why##*$'\n'} Start it, or let this user talk to it (group docker)."
 fi
 docker buildx version >/dev/null 2>&1 || stop "docker cannot use BuildKit: install its buildx plugin."
 

@@ -4,35 +4,25 @@ Each recording is one transaction: an interrupted ingest leaves no half recordin
 is missing. What is in already, by content, is not touched.
 """
 
-import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
-from os import cpu_count
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.progress import Progress, TaskID
 
 from configs import cli, contract
 from configs.contract import FeatureSpec
-from configs.errors import EXIT_DATA, ConfigurationError, EcgError, SourceError, UnavailableError
-from configs.settings import IngestSettings, Settings, load_settings
+from configs.errors import EXIT_DATA, ConfigurationError, EcgError, SourceError
+from configs.settings import Settings, load_settings
+from warehouse.ingest_workers import Job, run_jobs, source_key
+from warehouse.ingest_workers import Source as Source  # part of this module's interface
 from warehouse.privacy import age_band, load_key, pseudonym
-from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, SignalSource, UnusableSpan, WindowChunk, Windows
-from warehouse.signal.readers import PrecutSource, SourceRef, find_sources, open_source, read_ucr
-from warehouse.signal.quality import recording_notes
-from warehouse.signal.windows import choose_leads, cut_windows
+from warehouse.signal.ecg import RecordingHeader
+from warehouse.signal.readers import SourceRef, find_sources, open_source, read_ucr
 from warehouse.store import Stores, open_stores
-from warehouse.store.warehouse import Ingested, Patient, Warehouse
-
-#: A recording, or where to find one: a simulated one is handed over open.
-Source = SourceRef | SignalSource
+from warehouse.store.warehouse import Warehouse
 
 
 @dataclass
@@ -53,18 +43,6 @@ class IngestReport:
             "unusable_seconds": round(self.unusable_seconds, 3),
             "failures": self.failures,
         }
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One recording to write: everything a worker process needs."""
-
-    source: Source
-    header: RecordingHeader
-    patient: Patient
-    spec: FeatureSpec
-    settings: IngestSettings
-    now: datetime
 
 
 def main(
@@ -117,8 +95,10 @@ def ingest(
         now: stands in for unknown start times; the clock's when None.
 
     Raises:
+        ConfigurationError: `settings.ingest` cannot be followed.
         UnavailableError: the database or the disk gives up; what was committed stays.
     """
+    _check_shares(settings.ingest.split_shares)
     report = IngestReport()
     for failure in failures:
         _fail(report, stores.warehouse, failure)
@@ -126,9 +106,12 @@ def ingest(
     jobs = _plan(sources, settings, stores, split, splits_by_name or {}, report, moment)
     with cli.progress() as progress:
         task = progress.add_task("ingest", total=len(jobs))
-        for ingested in _run(jobs, settings, stores.warehouse, progress, task):
+        for ingested in run_jobs(jobs, stores.warehouse):
+            progress.advance(task)
             if isinstance(ingested, SourceError):
                 _fail(report, stores.warehouse, ingested)
+            elif ingested.unchanged:
+                report.unchanged += 1
             else:
                 report.added += 1
                 report.windows += ingested.n_windows
@@ -144,10 +127,11 @@ def _plan(
     splits_by_name: Mapping[str, str],
     report: IngestReport,
     now: datetime,
-) -> list[_Job]:
+) -> list[Job]:
     """Reads all headers, leaves out what is in already, and registers patients in order."""
     secret = settings.pseudonym_key
-    key = secret.get_secret_value().encode() if secret is not None else load_key(settings.data_dir)
+    given = secret.get_secret_value() if secret is not None else ""
+    key = given.encode() or load_key(settings.data_dir)  # set to nothing is not set
     opened: list[tuple[Source, RecordingHeader, FeatureSpec, str]] = []
     seen: set[tuple[str, str]] = set()
     for source in sources:
@@ -158,6 +142,7 @@ def _plan(
             continue
         if (header.checksum, spec.digest) in seen or stores.warehouse.has_windows(header.checksum, spec.digest):
             report.unchanged += 1
+            stores.warehouse.make_current(header.checksum, source_key(header))
             continue
         seen.add((header.checksum, spec.digest))
         opened.append((source, header, spec, pseudonym(key, header.patient_key)))
@@ -174,8 +159,15 @@ def _plan(
         forced,
     )
     return [
-        _Job(source, header, patients[alias], spec, settings.ingest, now) for source, header, spec, alias in opened
+        Job(source, header, patients[alias], spec, settings.ingest, now) for source, header, spec, alias in opened
     ]
+
+
+def _check_shares(shares: Mapping[str, float]) -> None:
+    wrong = sorted(set(shares) - set(contract.SPLITS))
+    if wrong or not any(share > 0 for share in shares.values()) or min(shares.values()) < 0:
+        problem = f"{wrong[0]} is not a split" if wrong else "must be positive"
+        raise ConfigurationError("ingest.split_shares", problem, f"Give shares of {', '.join(contract.SPLITS)}.")
 
 
 def _header_and_spec(source: Source, spec: FeatureSpec) -> tuple[RecordingHeader, FeatureSpec]:
@@ -190,144 +182,6 @@ def _header_and_spec(source: Source, spec: FeatureSpec) -> tuple[RecordingHeader
 def ucr_spec(window_samples: int) -> FeatureSpec:
     """The geometry of UCR windows: one lead, cut by somebody else; amplitude as given, in thousandths."""
     return FeatureSpec(name=f"ucr-{window_samples}", precut_samples=window_samples, lead_slots=(("ECG",),))
-
-
-def _run(
-    jobs: Sequence[_Job], settings: Settings, warehouse: Warehouse, progress: Progress, task: TaskID
-) -> Iterator[Ingested | SourceError]:
-    """Writes all jobs and gives each one's result as it is committed."""
-    workers = settings.ingest.workers or cpu_count() or 1
-    files = [job for job in jobs if isinstance(job.source, SourceRef)]
-    if workers == 1 or len(files) < 3:  # starting processes would take longer
-        for job in jobs:
-            yield _write(job, warehouse)
-            progress.advance(task)
-        return
-    for job in jobs:
-        if not isinstance(job.source, SourceRef):
-            yield _write(job, warehouse)
-            progress.advance(task)
-    # Not forked: the parent has threads (progress bar, database pool).
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(files)), context, _open_worker, (warehouse.url,)) as pool:
-        pending: list[Future[Ingested | SourceError]] = [pool.submit(_write_in_worker, job) for job in files]
-        try:
-            for done in as_completed(pending):
-                yield done.result()
-                progress.advance(task)
-        except BrokenProcessPool as error:
-            raise UnavailableError(
-                "ingest", "a worker process died (out of memory?)", "Run again: it goes on where it stopped."
-            ) from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-_worker_warehouse: Warehouse | None = None
-
-
-def _open_worker(url: str) -> None:
-    global _worker_warehouse
-    _worker_warehouse = Warehouse.open(url, pool_size=1)
-
-
-def _write_in_worker(job: _Job) -> Ingested | SourceError:
-    assert _worker_warehouse is not None, "the pool's initializer opens it"
-    return _write(job, _worker_warehouse)
-
-
-def _write(job: _Job, warehouse: Warehouse) -> Ingested | SourceError:
-    """Cuts and stores one recording; a file that turns out damaged half way is returned as its error."""
-    try:
-        if isinstance(job.source, SourceRef) and job.source.format == "ucr":
-            return _write_precut(job, read_ucr(job.source), warehouse)
-        source = open_source(job.source) if isinstance(job.source, SourceRef) else job.source
-        return _write_signal(job, source, warehouse)
-    except SourceError as error:
-        return error
-
-
-def _write_signal(job: _Job, source: SignalSource, warehouse: Warehouse) -> Ingested:
-    annotated = job.settings.use_annotations and source.annotations() is not None
-    slots = ["" if lead is None else job.header.leads[lead] for lead in choose_leads(job.header.leads, job.spec)]
-    first: list[Windows] = []
-
-    def chunks() -> Iterator[WindowChunk]:
-        for chunk in cut_windows(
-            source,
-            job.spec,
-            block_s=job.settings.block_s,
-            detector=job.settings.detector,
-            use_annotations=job.settings.use_annotations,
-        ):
-            if not first and len(chunk.windows):
-                first.append(chunk.windows)
-            yield chunk
-
-    def suspect_inverted() -> list[str]:
-        return list(recording_notes(first[0], slots, job.spec).suspect_inverted) if first else []
-
-    labels = "simulator" if job.header.simulated else "reference"
-    return warehouse.write_recording(
-        job.header,
-        patient=job.patient,
-        source_key=source_key(job.header),
-        spec=job.spec,
-        lead_slots=slots,
-        r_peak_source="annotations" if annotated else job.settings.detector,
-        label_source=labels if annotated else "none",
-        suspect_inverted=suspect_inverted,
-        now=job.now,
-        chunks=chunks(),
-    )
-
-
-def _write_precut(job: _Job, precut: PrecutSource, warehouse: Warehouse) -> Ingested:
-    return warehouse.write_recording(
-        job.header,
-        patient=job.patient,
-        source_key=source_key(job.header),
-        spec=job.spec,
-        lead_slots=["ECG"],
-        r_peak_source="precut",
-        label_source="reference",
-        suspect_inverted=list,
-        now=job.now,
-        chunks=[precut_chunk(precut)],
-    )
-
-
-def precut_chunk(precut: PrecutSource) -> WindowChunk:
-    """Windows that came cut: no context, one second each; those the store cannot hold are rejected with a reason."""
-    n, window_samples, _ = precut.samples.shape
-    counts = precut.samples / contract.MV_PER_COUNT
-    finite = np.isfinite(counts).all(axis=(1, 2))
-    held = finite & (np.abs(np.where(np.isfinite(counts), counts, 0.0)).max(axis=(1, 2)) <= np.iinfo(np.int16).max)
-    kept = np.flatnonzero(held)
-    rejected = [
-        RejectedBeat(int(i), float(i), Reason.AMPLITUDE if finite[i] else Reason.GAP, str(precut.label[i]))
-        for i in np.flatnonzero(~held)
-    ]
-    windows = Windows(
-        beat_index=kept.astype(np.int64),
-        r_peak_s=kept.astype(np.float64),
-        samples=np.rint(counts[kept]).astype(np.int16),
-        lead_mask=np.ones((len(kept), 1), dtype=bool),
-        rr=np.zeros((len(kept), len(contract.RR_COLUMNS)), dtype=np.float32),
-        template=np.zeros((len(kept), window_samples, 1), dtype=np.int16),
-        template_beats=np.zeros(len(kept), dtype=np.int16),
-        quality=np.ones(len(kept), dtype=np.float32),
-        symbol=precut.label[kept],
-        aami_class=precut.aami_class[kept],
-    )
-    unusable = [UnusableSpan(beat.r_peak_s, beat.r_peak_s + 1.0, beat.reason) for beat in rejected]
-    return WindowChunk(windows, unusable, rejected)
-
-
-def source_key(header: RecordingHeader) -> str:
-    """What the versions of a recording share: a digest of where it is read from, since a path may name a patient."""
-    return sha256(f"{header.source_format}:{header.source_uri}".encode()).hexdigest()[:32]
 
 
 def _fail(report: IngestReport, warehouse: Warehouse, error: EcgError) -> None:

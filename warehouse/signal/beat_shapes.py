@@ -29,9 +29,10 @@ _PRECORDIAL = {  # P, Q, R, S, T in millivolts, in health
     "V6": (0.07, -0.07, 1.00, -0.10, 0.25),
 }
 _FRONTAL_DEG = {"I": 0.0, "II": 60.0, "III": 120.0, "AVF": 90.0, "AVL": -30.0, "AVR": -150.0}
-_ALIASES = {"MLI": "I", "MLII": "II", "ML2": "II", "MLIII": "III", "CM5": "V5"} | {f"MV{i}": f"V{i}" for i in range(1, 7)}
+_ALIASES = {"MLI": "I", "MLII": "II", "ML2": "II", "MLIII": "III", "CM5": "V5"}
+_ALIASES |= {f"MV{i}": f"V{i}" for i in range(1, 7)}
 
-#: Main deflection of the chest leads, millivolts: a ventricular beat from the right ventricle, a left bundle branch block.
+#: Main deflection in the chest leads, millivolts: of a beat from the right ventricle, of a left bundle branch block.
 _VENTRICULAR = {"V1": -1.5, "V2": -1.8, "V3": -1.1, "V4": 0.9, "V5": 1.5, "V6": 1.4}
 _LEFT_BUNDLE = {"V1": -1.4, "V2": -1.9, "V3": -1.4, "V4": 0.6, "V5": 1.1, "V6": 1.0}
 
@@ -101,7 +102,8 @@ def beat_shape(kind: str, lead: str, heart: Heart) -> Shape:
 def st_shape() -> Shape:
     """The ST segment alone, 1 mV high, at 500 Hz from 0.35 s before the R peak on: five waves that make a plateau."""
     plateau = _ecgsyn(_Waves((24.0, 38.0, 52.0, 66.0, 80.0), (0.2, 0.22, 0.22, 0.22, 0.3), (0.45, 0.5, 0.5, 0.45, 0.4)))
-    return plateau / plateau.max()
+    segment: Shape = plateau / plateau.max()
+    return segment
 
 
 def _healthy(lead: str, heart: Heart) -> tuple[float, float, float, float, float]:
@@ -144,7 +146,7 @@ def _left_bundle(p: float, main: float, heart: Heart) -> _Waves:
 @functools.lru_cache(maxsize=512)
 def _ecgsyn(waves: _Waves) -> Shape:
     """Integrates the waves at 60 beats a minute and brings the beat back to millivolts."""
-    import neurokit2  # type: ignore[import-untyped]  # takes seconds; only the simulator needs it here
+    import neurokit2  # takes seconds; only the simulator needs it here
 
     angle = np.radians(waves.angle_deg)
     width, size = np.array(waves.width_rad), np.array(waves.size_mv)
@@ -167,6 +169,6 @@ def _ecgsyn(waves: _Waves) -> Shape:
     first = round((_CYCLE_S / 2 - BEFORE_S) * SHAPE_RATE_HZ)
     beat = np.asarray(trace, dtype=np.float64)[first : first + len(theta)]
     beat = beat - np.linspace(beat[0], beat[-1], len(beat))
-    shape: Shape = beat * np.ptp(meant) / np.ptp(beat)
+    shape: Shape = beat * (np.ptp(meant) / np.ptp(beat))
     shape.flags.writeable = False
     return shape

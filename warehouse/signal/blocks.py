@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from configs.contract import FeatureSpec
 from configs.errors import SourceError
+from warehouse.signal.codes import CodeArray, all_bad
 from warehouse.signal.ecg import FloatArray, RecordingHeader, SignalSource
 from warehouse.signal.filtering import SETTLE_S, resample, usable_band
-from warehouse.signal.quality import CONTEXT_S, Assessment, CodeArray, all_bad, assess, block_grid_samples
+from warehouse.signal.quality import CONTEXT_S, Assessment, assess, block_grid_samples
 from warehouse.signal.r_peaks import CELL_S, MARGIN_S
 
 LEAST_RATE_HZ = 25.0  # below, a QRS complex is no more than one or two samples

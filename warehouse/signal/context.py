@@ -1,6 +1,6 @@
 """What a beat is compared with: the RR intervals and the windows before it. State is carried from block to block."""
 
-import bottleneck as bn  # type: ignore[import-untyped]
+import bottleneck as bn
 import numpy as np
 import numpy.typing as npt
 

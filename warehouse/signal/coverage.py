@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from warehouse.signal.codes import CodeArray, all_bad, spans_of
 from warehouse.signal.ecg import Reason, TimeArray, UnusableSpan
 
 _WINDOWED = None
@@ -111,6 +112,74 @@ class SpanMerger:
         """Returns the last span, if there is one."""
         last, self._open = self._open, None
         return [last] if last else []
+
+
+class TimeAccount:
+    """Accounts for a recording's time block by block; spans that touch across blocks are one.
+
+    Args:
+        leads: names of the columns of the codes.
+        sampling_rate_hz: of the codes.
+        max_rr_s: twice the longest time that belongs to a beat on either side.
+    """
+
+    def __init__(self, leads: Sequence[str], *, sampling_rate_hz: float, max_rr_s: float) -> None:
+        self._rate_hz = sampling_rate_hz
+        self._max_rr_s = max_rr_s
+        self._done_s = 0.0  # accounted for up to here
+        self._r_peak_s = np.empty(0, dtype=np.float64)
+        self._rejected: list[Reason | None] = []
+        self._bad: list[UnusableSpan] = []
+        self._all = SpanMerger()
+        self._single = [(name, SpanMerger()) for name in leads]
+
+    def extend(
+        self,
+        code: CodeArray,
+        *,
+        first_sample: int,
+        end_s: float,
+        last: bool,
+        r_peak_s: TimeArray,
+        rejected: Sequence[Reason | None],
+    ) -> list[UnusableSpan]:
+        """Takes the next block; what comes within max_rr_s / 2 of its end is left to the next block's beats.
+
+        Args:
+            code: uint8 (n, leads), quality codes of the block.
+            first_sample: index of the first of them in the recording.
+            end_s: the block's end, seconds from the recording's start.
+            last: no block follows.
+            r_peak_s: the block's beats.
+            rejected: per beat why it gave no window; None when it gave one.
+
+        Returns:
+            Spans that can grow no more: those of lead None ascending, then those of single leads.
+        """
+        self._r_peak_s = np.concatenate([self._r_peak_s, r_peak_s])
+        self._rejected += rejected
+        lost = all_bad(code)
+        self._bad += spans_of(lost, first_sample=first_sample, sampling_rate_hz=self._rate_hz, lead=None)
+        until_s = end_s if last else max(self._done_s, end_s - self._max_rr_s / 2)
+        _, spans = account(
+            self._done_s, until_s,
+            r_peak_s=self._r_peak_s, rejected=self._rejected, bad=self._bad, max_rr_s=self._max_rr_s,
+        )  # fmt: skip
+        self._forget(until_s)
+        closed = self._all.add(spans) + (self._all.close() if last else [])
+        for column, (name, merger) in enumerate(self._single):
+            alone = np.where(lost > 0, 0, code[:, column]).astype(np.uint8)
+            closed += merger.add(
+                spans_of(alone, first_sample=first_sample, sampling_rate_hz=self._rate_hz, lead=name)
+            ) + (merger.close() if last else [])
+        return closed
+
+    def _forget(self, until_s: float) -> None:
+        """Drops what no later block needs: beats further back than half the longest RR interval, but the last."""
+        keep = max(0, int(np.searchsorted(self._r_peak_s, until_s - self._max_rr_s / 2)) - 1)
+        self._r_peak_s, self._rejected = self._r_peak_s[keep:], self._rejected[keep:]
+        self._bad = [span for span in self._bad if span.end_s > until_s]
+        self._done_s = until_s
 
 
 def check_coverage(duration_s: float, windowed: Iterable[Interval], unusable: Iterable[UnusableSpan]) -> list[str]:

@@ -11,21 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal  # type: ignore[import-untyped]
+from scipy import ndimage, signal
 
 from configs.contract import MV_PER_COUNT, FeatureSpec
-from warehouse.signal.ecg import FloatArray, Reason, UnusableSpan, Windows
+from warehouse.signal.codes import AMPLITUDE, FLAT_LINE, GAP, LEAD_OFF, NOISE, SATURATION, USABLE, CodeArray
+from warehouse.signal.ecg import FloatArray, Windows
 from warehouse.signal.filtering import BoolArray, Float64Array, band_pass, bridge, runs, usable_band, zero_phase
-
-CodeArray = npt.NDArray[np.uint8]
-
-#: Reason of each code, least severe first; code 0 is a sample that can be used. Of one lead's reasons in a window
-#: the most severe counts; of several leads the one that is least lost says why there is no window.
-REASONS: tuple[Reason | None, ...] = (
-    None, Reason.NOISE, Reason.AMPLITUDE, Reason.SATURATION, Reason.LEAD_OFF, Reason.FLAT_LINE, Reason.GAP,
-)  # fmt: skip
-USABLE = 0
-NOISE, AMPLITUDE, SATURATION, LEAD_OFF, FLAT_LINE, GAP = range(1, len(REASONS))
 
 #: No check looks further to either side than this, filters included.
 CONTEXT_S = 5.0
@@ -35,14 +26,15 @@ NOISE_GRID = 5  # grid cells in which noise is measured: 0.5 s
 
 FLAT_S = 1.0  # a second that stays within FLAT_MV is no ECG; the stillest of MIT-BIH's pauses moves 0.045 mV
 FLAT_MV = 0.015
-STUCK_S = 0.2  # equal samples for so long: nothing is connected to the converter
+STEP_MV, STEP_S = 0.05, 0.01  # equal samples only count when the signal changes so much just before or after them
+STUCK_S = 0.2  # equal samples for so long: the last sample was held
 CLIPPED_S = 0.025  # equal samples for so long at the local extreme: the converter's or amplifier's end
 CLIPPED_RANGE_MV = 0.5
 LONGEST_CLIP_S = 4.0
 RAIL_MV = 4.0  # a line stuck as far out as this is at a rail, however long
 LARGEST_MV = 32.0  # from the local median: as much as the store holds
 LARGEST_FILTERED_MV = 20.0
-NOISE_RATIO = 0.08  # median high-frequency amplitude over the QRS band's peak-to-peak, see `_noise_ratio`
+NOISE_RATIO = 0.05  # median high-frequency amplitude over the QRS band's peak-to-peak, see `_noise_ratio`
 NOISE_FLOOR_MV = 0.03
 _GUARD_S = 0.05  # around a clipped stretch
 
@@ -52,7 +44,7 @@ class Assessment:
     """What `assess` found in a stretch of n samples.
 
     Attributes:
-        code: uint8 (n, leads), index into `REASONS`; 0 where the lead can be used.
+        code: uint8 (n, leads), see `warehouse.signal.codes`; 0 where the lead can be used.
         filtered: float32 (n, leads), millivolts, bridged where lost and band-passed.
         grid_samples: samples a cell of the grid.
         in_band: (cells, leads), mean square of `filtered`.
@@ -176,7 +168,7 @@ def _lost_samples(x: Float64Array, rate_hz: float, grid: int) -> CodeArray:
     level = np.repeat(middle, grid)[: len(x)]
     code = np.where(np.abs(held - level) > LARGEST_MV, AMPLITUDE, USABLE).astype(np.uint8)
     highest, lowest = cells.max(axis=1), cells.min(axis=1)
-    no_sample = _cells(gap.astype(np.float64), grid).min(axis=1) > 0
+    no_sample = _cells(gap.astype(np.float64), grid).min(axis=1) > 0 if gap.any() else np.zeros(len(cells), np.bool_)
     still = _still(np.where(no_sample, np.inf, highest), lowest, round(FLAT_S / GRID_S))
     code[np.repeat(still & (np.abs(middle) < RAIL_MV), grid)[: len(x)]] = FLAT_LINE
     code[np.repeat(still & (np.abs(middle) >= RAIL_MV), grid)[: len(x)]] = SATURATION
@@ -215,23 +207,33 @@ def _still(highest: Float64Array, lowest: Float64Array, width: int) -> BoolArray
 def _mark_stuck(
     code: CodeArray, x: Float64Array, highest: Float64Array, lowest: Float64Array, rate_hz: float, grid: int
 ) -> None:
-    """Marks runs of equal samples: saturation at the local extreme or far out, else flat line when long enough."""
+    """Marks runs of equal samples: saturation at the local extreme or far out, flat line where a sample was held."""
     equal = runs(np.diff(x) == 0)
     equal = equal[equal[:, 1] - equal[:, 0] + 1 >= max(4, round(CLIPPED_S * rate_hz))]
     if not len(equal):
         return
-    reach = 2 * round(CONTEXT_S / GRID_S) - 1
-    top = ndimage.maximum_filter1d(highest, reach, mode="nearest")
-    bottom = ndimage.minimum_filter1d(lowest, reach, mode="nearest")
-    guard = round(_GUARD_S * rate_hz)
+    around = 2 * round(CONTEXT_S / GRID_S) - 1
+    top = ndimage.maximum_filter1d(highest, around, mode="nearest")
+    bottom = ndimage.minimum_filter1d(lowest, around, mode="nearest")
+    guard, reach = round(_GUARD_S * rate_hz), max(1, round(STEP_S * rate_hz))
     for start, stop in equal.tolist():
         seconds, value, cell = (stop - start + 1) / rate_hz, x[start], start // grid
         at_end = value >= top[cell] - 1e-6 or value <= bottom[cell] + 1e-6
         clipped = at_end and top[cell] - bottom[cell] >= CLIPPED_RANGE_MV and seconds <= LONGEST_CLIP_S
-        if clipped or (seconds >= STUCK_S and abs(value) >= RAIL_MV):
+        if seconds < STUCK_S and code[start] != USABLE:
+            continue  # the converter's steps in a line that is flat already
+        stepped = _step(x, start, stop, reach) > STEP_MV
+        if (clipped and stepped) or (seconds >= STUCK_S and abs(value) >= RAIL_MV):
             code[max(0, start - guard) : stop + 1 + guard] = SATURATION
-        elif seconds >= STUCK_S:
+        elif seconds >= FLAT_S or (stepped and seconds >= STUCK_S):
             code[start : stop + 1] = FLAT_LINE
+
+
+def _step(x: Float64Array, start: int, stop: int, reach: int) -> float:
+    """Larger of the changes just before and just after samples start to stop, both included; small on a quiet line."""
+    into = abs(x[start] - x[max(0, start - reach)])
+    out_of = abs(x[min(len(x) - 1, stop + reach)] - x[stop])
+    return float(np.fmax(into, out_of))
 
 
 def _to_bridge(code: CodeArray, rate_hz: float) -> BoolArray:
@@ -249,41 +251,21 @@ def _noise_ratio(
 ) -> tuple[Float64Array, BoolArray]:
     """High-frequency noise over QRS amplitude in cells of 0.5 s, and where it hides the beat.
 
-    Noise is the median of |x| above 25 Hz: QRS complexes fill too little of a cell to move a median. Amplitude is
-    the peak-to-peak of 5-25 Hz over 2.5 s. Both are taken after the band-pass, so that mains only counts by what
-    the band-pass leaves of it.
+    Noise is the median of |x| above 25 Hz, over three cells: QRS complexes fill too little of a cell to move a
+    median. Amplitude is the peak-to-peak of 5-25 Hz over 2.5 s. Noise alone gives a ratio of about 0.07 to 0.1.
+    Both are taken after the band-pass, so that mains only counts by what the band-pass leaves of it.
     """
     split_hz = min(25.0, 0.55 * high_hz)
     above = signal.butter(2, split_hz, "highpass", fs=rate_hz, output="sos")
     qrs = signal.butter(2, (0.2 * split_hz, split_hz), "bandpass", fs=rate_hz, output="sos")
     noise = np.median(np.abs(_cells(zero_phase(above, filtered, sampling_rate_hz=rate_hz), cell)), axis=1)
+    noise = ndimage.uniform_filter1d(noise, 3, mode="nearest")
     band = _cells(zero_phase(qrs, filtered, sampling_rate_hz=rate_hz), cell)
     amplitude = ndimage.maximum_filter1d(band.max(axis=1), 5) - ndimage.minimum_filter1d(band.min(axis=1), 5)
     ratio = noise / np.maximum(amplitude, 1e-9)
     noisy = (ratio > NOISE_RATIO) & (noise > NOISE_FLOOR_MV)
     noisy = ndimage.binary_closing(np.pad(noisy, 2), structure=np.ones(3, dtype=bool))[2:-2]
     return np.where(noise > 1e-6, ratio, 0.0), noisy
-
-
-def spans_of(code: CodeArray, *, first_sample: int, sampling_rate_hz: float, lead: str | None) -> list[UnusableSpan]:
-    """Runs of one reason in (n,) codes as spans in seconds from the recording's start."""
-    if not len(code):
-        return []
-    edges = np.concatenate([[0], np.flatnonzero(np.diff(code)) + 1, [len(code)]])
-    spans = []
-    for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        reason = REASONS[code[start]]
-        if reason is not None:
-            at = ((first_sample + start) / sampling_rate_hz, (first_sample + stop) / sampling_rate_hz)
-            spans.append(UnusableSpan(*at, reason, lead))
-    return spans
-
-
-def all_bad(code: CodeArray) -> CodeArray:
-    """(n,) codes of where no lead can be used: the least severe lead's; 0 where some lead can."""
-    least: CodeArray = code.min(axis=1)
-    least[least == LEAD_OFF] = FLAT_LINE
-    return least
 
 
 @dataclass(frozen=True)
@@ -326,6 +308,7 @@ def suspect_inverted(windows: Windows, leads: Sequence[str | None], spec: Featur
         if name is None or name.upper() not in _UPRIGHT or len(rows) < 10:
             continue
         beat = np.median(rows, axis=0) * MV_PER_COUNT
+        beat -= np.median(beat)  # about its isoelectric line
         qrs = beat[max(0, r - round(0.08 * rate_hz)) : r + round(0.08 * rate_hz) + 1]
         t_wave = beat[r + round(0.16 * rate_hz) : r + round(0.4 * rate_hz)]
         if not len(t_wave):

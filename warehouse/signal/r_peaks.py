@@ -8,11 +8,11 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
-from scipy import signal  # type: ignore[import-untyped]
+from scipy import signal
 
 from configs.errors import ConfigurationError
+from warehouse.signal.codes import LEAD_OFF, USABLE, CodeArray
 from warehouse.signal.ecg import FloatArray
-from warehouse.signal.quality import LEAD_OFF, USABLE, CodeArray
 
 IntArray = npt.NDArray[np.int64]
 
@@ -190,7 +190,7 @@ def _owner(code: CodeArray, order: list[int]) -> npt.NDArray[np.int64]:
 
 def _run_detector(name: str, x: FloatArray, rate_hz: float) -> IntArray:
     """Candidates of a neurokit2 method; none where the method gives up on a signal without beats."""
-    import neurokit2  # type: ignore[import-untyped]  # takes seconds; not needed with annotations
+    import neurokit2  # takes seconds; not needed with annotations
 
     up = max(1, int(np.ceil(_LEAST_RATE_HZ / rate_hz)))
     scale = float(np.abs(x).max(initial=0.0))

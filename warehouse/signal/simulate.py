@@ -22,7 +22,10 @@ from warehouse.signal.simulated_leads import ElectrodeLoss, Simulation, simulate
 SIMULATOR_VERSION: Final = "1"
 
 #: What the recordings have in turn, beside the odd premature beat that every heart has.
-_TROUBLE = ("sinus", "pvc", "pac", "fibrillation", "bundle_branch", "st_shift", "pauses", "electrode", "noise", "inverted")
+_TROUBLE = (
+    "sinus", "pvc", "pac", "sinus", "pvc", "electrode", "fibrillation", "bundle_branch", "st_shift", "pauses", "noise",
+    "inverted",
+)  # fmt: skip
 _COHORT_LEADS = ("MLII", "V1")
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ def _patient(index: int, duration_s: float, sampling_rate_hz: float, seed: int) 
     lost: list[ElectrodeLoss] = []
     if trouble == "electrode":
         start_s = float(rng.uniform(0.2, 0.6)) * duration_s
-        lost = [(_COHORT_LEADS[1], start_s, start_s + 0.2 * duration_s), (_COHORT_LEADS[0], 0.9 * duration_s, 0.93 * duration_s)]
+        lost = [("V1", start_s, start_s + 0.2 * duration_s), ("MLII", 0.9 * duration_s, 0.93 * duration_s)]
     return simulate_recording(
         name=f"sim{index:03d}",
         duration_s=duration_s,

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from configs.contract import MV_PER_COUNT, RR_COLUMNS, FeatureSpec
 from warehouse.signal.blocks import Block, n_output_samples, read_blocks
+from warehouse.signal.codes import reason_of
 from warehouse.signal.context import RrContext, RunningTemplate
-from warehouse.signal.coverage import SpanMerger, account
+from warehouse.signal.coverage import TimeAccount
 from warehouse.signal.ecg import (
     AAMI_OF_SYMBOL,
     AamiClass,
@@ -28,7 +29,6 @@ from warehouse.signal.ecg import (
     WindowChunk,
     Windows,
 )  # fmt: skip
-from warehouse.signal.quality import REASONS, all_bad, spans_of
 from warehouse.signal.r_peaks import CELL_S, MARGIN_S, RPeakDetector, check_detector
 
 _RR_PREV, _RR_NEXT = RR_COLUMNS.index("rr_prev_s"), RR_COLUMNS.index("rr_next_s")
@@ -176,7 +176,7 @@ class _Cutter:
         self._waiting = empty_windows(spec)  # the last window, until the next R peak is known
         self._last_r_peak_s = -np.inf
         self._n_beats = 0
-        self._time = _TimeAccount(spec.max_rr_s, self._names)
+        self._time = TimeAccount(self._names, sampling_rate_hz=self._rate_in_hz, max_rr_s=spec.max_rr_s)
 
     def cut(self, block: Block) -> WindowChunk:
         time_s, symbol = self._beats_of(block)
@@ -186,7 +186,10 @@ class _Cutter:
         for beat in rejected:
             reasons[beat.beat_index - self._n_beats] = beat.reason
         self._n_beats += len(time_s)
-        unusable = self._time.extend(block, time_s, reasons, self._rate_in_hz)
+        unusable = self._time.extend(
+            block.core_code, first_sample=block.core_in[0], end_s=block.end_s, last=block.last,
+            r_peak_s=time_s, rejected=reasons,
+        )  # fmt: skip
         return WindowChunk(self._release(windows, rr, reasons, last=block.last), unusable, rejected)
 
     def _release(
@@ -298,58 +301,9 @@ class _Cutter:
         if not inside:
             return RejectedBeat(index, time_s, Reason.EDGE, symbol, "the window reaches beyond the recording")
         worst = block.assessment.code[start_in:stop_in].max(axis=0)
-        least = REASONS[worst.min()]
-        reason = Reason.FLAT_LINE if least is None or least is Reason.LEAD_OFF else least
-        words = [f"{name}: {REASONS[code]}" for name, code in zip(self._names, worst.tolist(), strict=True)]
-        return RejectedBeat(index, time_s, reason, symbol, "; ".join(words))
+        words = [f"{name}: {reason_of(code)}" for name, code in zip(self._names, worst.tolist(), strict=True)]
+        return RejectedBeat(index, time_s, reason_of(worst.min()), symbol, "; ".join(words))
 
 
 def _class_of(symbol: str) -> str:
     return AAMI_OF_SYMBOL[symbol].value if symbol else AamiClass.UNLABELLED.value
-
-
-class _TimeAccount:
-    """Turns blocks, beats and bad stretches into unusable spans, merged across blocks."""
-
-    def __init__(self, max_rr_s: float, names: list[str]) -> None:
-        self._max_rr_s = max_rr_s
-        self._names = names
-        self._done_s = 0.0  # accounted for up to here
-        self._r_peak_s = np.empty(0, dtype=np.float64)
-        self._reasons: list[Reason | None] = []
-        self._bad: list[UnusableSpan] = []
-        self._all = SpanMerger()
-        self._single = {name: SpanMerger() for name in names}
-
-    def extend(
-        self, block: Block, time_s: TimeArray, reasons: list[Reason | None], sampling_rate_hz: float
-    ) -> list[UnusableSpan]:
-        """Spans that end with this block. Up to max_rr_s / 2 before its end is left to the next block's beats."""
-        self._r_peak_s = np.concatenate([self._r_peak_s, time_s])
-        self._reasons += reasons
-        code, first = block.core_code, block.core_in[0]
-        lost = all_bad(code)
-        self._bad += spans_of(lost, first_sample=first, sampling_rate_hz=sampling_rate_hz, lead=None)
-        until_s = block.end_s if block.last else max(self._done_s, block.end_s - self._max_rr_s / 2)
-        _, spans = account(
-            self._done_s, until_s,
-            r_peak_s=self._r_peak_s, rejected=self._reasons, bad=self._bad, max_rr_s=self._max_rr_s,
-        )  # fmt: skip
-        closed = self._all.add(spans)
-        self._forget(until_s)
-        for column, name in enumerate(self._names):
-            alone = np.where(lost > 0, 0, code[:, column]).astype(np.uint8)
-            found = spans_of(alone, first_sample=first, sampling_rate_hz=sampling_rate_hz, lead=name)
-            closed += self._single[name].add(found)
-        if block.last:
-            for merger in (self._all, *self._single.values()):
-                closed += merger.close()
-        return closed
-
-    def _forget(self, until_s: float) -> None:
-        """Drops what no later block needs: beats further back than half the longest RR interval, but the last."""
-        keep = int(np.searchsorted(self._r_peak_s, until_s - self._max_rr_s / 2))
-        keep = max(0, min(keep, len(self._r_peak_s)) - 1)
-        self._r_peak_s, self._reasons = self._r_peak_s[keep:], self._reasons[keep:]
-        self._bad = [span for span in self._bad if span.end_s > until_s]
-        self._done_s = until_s

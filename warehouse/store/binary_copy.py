@@ -51,10 +51,9 @@ def pack(columns: Sequence[tuple[str, str, Array]]) -> bytes:
         rows["#" + name] = _wire_type(kind).itemsize
         if kind.startswith("bytes:"):
             size = _wire_type(kind).itemsize
-            flat = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
-            if flat.shape[1] != size:
-                raise ValueError(f"column {name}: rows of {flat.shape[1]} bytes, expected {size}")
-            rows[name] = flat.view(f"V{size}").reshape(len(values))
+            if values.nbytes != len(values) * size:
+                raise ValueError(f"column {name}: rows of {values.nbytes // len(values)} bytes, expected {size}")
+            rows[name] = np.frombuffer(np.ascontiguousarray(values).tobytes(), dtype=f"V{size}")
         else:
             rows[name] = values
     return _HEADER + rows.tobytes() + _TRAILER

@@ -11,6 +11,7 @@ import psycopg2
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from psycopg2 import errors as pg_errors
 
 from configs.errors import ConfigurationError, DatabaseUnavailableError, EcgError, StorageError
@@ -56,12 +57,14 @@ def normalise_url(url: str, name: str) -> str:
     """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError as error:
+    except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise ConfigurationError(name, "is not a URL", "Write postgresql://user:password@host:5432/database.") from error
     if parsed.get_backend_name() != "postgresql" or not parsed.database:
         raise ConfigurationError(
             name, "must be a PostgreSQL URL with a database", "Write postgresql://user:password@host:5432/database."
         )
+    if "@" in (parsed.host or ""):  # the rest of the password would be shown as a part of the host
+        raise ConfigurationError(name, "has an @ in its password or host", "Write an @ in a password as %40.")
     return parsed.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
 
 
@@ -129,14 +132,19 @@ def migrate(url: str, kind: str) -> None:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS / kind))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise DatabaseUnavailableError(
+                _shown(engine.url), f"its schema is not one of ours ({error})", "A newer version may have made it: use that."
+            ) from error
     engine.dispose()
 
 
 @contextlib.contextmanager
 def translate_errors(url: sa.URL) -> Iterator[None]:
     """Turns a driver's connection and disk errors into this platform's, naming the database without its password."""
-    where = url.render_as_string(hide_password=True)
+    where = _shown(url)
     try:
         yield
     except EcgError:
@@ -145,9 +153,18 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
         original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         if isinstance(original, pg_errors.DiskFull):
             raise StorageError(where, "the database's disk is full", "Free space and run again; nothing was stored half.") from error
+        if isinstance(original, pg_errors.InsufficientPrivilege) or "invalid dsn" in str(original):
+            raise ConfigurationError(
+                where, str(original).strip().splitlines()[0], "Correct the URL, or let its user create tables."
+            ) from error
         if isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError):
             reason = str(original).strip().splitlines()
             raise DatabaseUnavailableError(
                 where, reason[0].strip() if reason else "does not answer", "Check that it runs and that the URL is right, then run again."
             ) from error
         raise
+
+
+def _shown(url: sa.URL) -> str:
+    """A URL without its password."""
+    return url.difference_update_query(["password", "sslpassword"]).render_as_string(hide_password=True)

@@ -146,7 +146,7 @@ class Results(Repository):
         """Ids in [first_id, stop_id) that have a score or a failure: int64 (n,), ascending."""
         query = (
             "SELECT window_id FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s "
-            "UNION ALL SELECT window_id FROM score_failures "
+            "UNION SELECT window_id FROM score_failures "
             "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s"
         )
         with self.transaction() as connection:
@@ -157,7 +157,8 @@ class Results(Repository):
         """How many ids `done_ids` would give."""
         in_range = "WHERE model_version = :v AND window_id >= :a AND window_id < :b"
         query = sa.text(
-            f"SELECT (SELECT count(*) FROM scores {in_range}) + (SELECT count(*) FROM score_failures {in_range})"
+            f"SELECT count(*) FROM (SELECT window_id FROM scores {in_range} "
+            f"UNION SELECT window_id FROM score_failures {in_range}) AS done"
         )
         with self.transaction() as connection:
             found = connection.execute(query, {"v": model_version, "a": first_id, "b": stop_id})
@@ -174,7 +175,8 @@ class Results(Repository):
     ) -> tuple[int, int]:
         """Stores a block's scores, its anomalies and failures in one transaction: COPY to staging, then one upsert.
 
-        A window that has a score keeps it: writing a block again, or from two processes, changes nothing.
+        A window that has a score keeps it: writing a block again, or from two processes, changes nothing. A failure
+        gives way to a score, whichever comes first, so that a window has one or the other.
 
         Args:
             failures: (window_id, reason) of windows the model could not score.
@@ -188,19 +190,7 @@ class Results(Repository):
                 n_scored = self._upsert_scores(connection, model_version, window_set, block, scored)
                 self._upsert_anomalies(connection, model_version, window_set, block, scored)
             if failures:
-                rows = [
-                    {
-                        "model_version": model_version,
-                        "window_id": window_id,
-                        "recording_id": window_set.recording_id,
-                        "reason": reason,
-                    }
-                    for window_id, reason in failures
-                ]
-                done = connection.execute(
-                    insert(t.score_failures).values(rows).on_conflict_do_nothing().returning(t.score_failures.c.window_id)
-                )
-                n_failed = len(done.all())
+                n_failed = self._insert_failures(connection, model_version, window_set, failures)
             if n_scored or n_failed:
                 connection.execute(
                     t.scoring_runs.update()
@@ -228,7 +218,31 @@ class Results(Repository):
         done = connection.execute(
             sa.text(f"INSERT INTO scores ({names}) SELECT {names} FROM staging ON CONFLICT DO NOTHING")
         )
+        connection.execute(
+            sa.text(
+                "DELETE FROM score_failures f USING staging s "
+                "WHERE f.model_version = s.model_version AND f.window_id = s.window_id"
+            )
+        )
         return int(done.rowcount)
+
+    def _insert_failures(
+        self, connection: sa.Connection, model_version: int, window_set: WindowSet, failures: Sequence[tuple[int, str]]
+    ) -> int:
+        reasons = dict(failures)
+        query = sa.select(t.scores.c.window_id).where(
+            t.scores.c.model_version == model_version, t.scores.c.window_id.in_(reasons)
+        )
+        scored = set(connection.execute(query).scalars())
+        rows = [
+            {"model_version": model_version, "window_id": i, "recording_id": window_set.recording_id, "reason": reason}
+            for i, reason in reasons.items()
+            if i not in scored
+        ]
+        if not rows:
+            return 0
+        statement = insert(t.score_failures).values(rows).on_conflict_do_nothing()
+        return len(connection.execute(statement.returning(t.score_failures.c.window_id)).all())
 
     def _upsert_anomalies(
         self, connection: sa.Connection, model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores
@@ -285,7 +299,8 @@ class Results(Repository):
             )
             failed = connection.execute(
                 sa.text(
-                    "SELECT count(*) FROM score_failures WHERE model_version = :v AND window_id >= :a AND window_id < :b"
+                    "SELECT count(*) FROM score_failures f WHERE model_version = :v AND window_id >= :a AND window_id < :b "
+                    "AND NOT EXISTS (SELECT 1 FROM scores s WHERE s.model_version = :v AND s.window_id = f.window_id)"
                 ),
                 span,
             ).scalar_one()
@@ -343,7 +358,8 @@ class Results(Repository):
                 "INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, start_s, "
                 "end_s, peak_score, n_beats) SELECT model_version, episode_id, recording_id, recording, min(recorded_at), "
                 "max(recorded_at), min(r_peak_s), max(r_peak_s), max(score), count(*) FROM anomalies "
-                "WHERE model_version = :v AND window_id >= :a AND window_id < :b "
+                # without one: written by another scorer since the scores were read; its summary comes after this one
+                "WHERE model_version = :v AND window_id >= :a AND window_id < :b AND episode_id IS NOT NULL "
                 "GROUP BY model_version, episode_id, recording_id, recording"
             ),
             span,

@@ -229,7 +229,7 @@ anomalies = sa.Table(
     sa.Column("episode_id", sa.BigInteger, comment="episodes.episode_id; null until the recording is summarised."),
     sa.Index("anomalies_by_time", "model_version", "recorded_at", "window_id"),
     sa.Index("anomalies_by_score", "model_version", "score", "window_id"),
-    sa.Index("anomalies_by_recording", "recording_id", "model_version", "recorded_at", "window_id"),
+    sa.Index("anomalies_by_recording", "model_version", "recording", "recorded_at", "window_id"),
     comment="Windows with verdict true, ready to list.",
 )
 

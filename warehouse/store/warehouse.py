@@ -81,6 +81,7 @@ class Ingested:
     n_windows: int
     n_rejected: int
     unusable_s: float
+    unchanged: bool = False  # it was in already: nothing was added
 
 
 class Warehouse(Repository):
@@ -127,7 +128,8 @@ class Warehouse(Repository):
         known: dict[str, Patient] = {}
         with self.transaction() as connection:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PATIENT_LOCK)))
-            counts = dict(connection.execute(sa.text("SELECT split, count(*) FROM patients GROUP BY split")).tuples().all())
+            rows = connection.execute(sa.text("SELECT split, count(*) FROM patients GROUP BY split"))
+            counts = {row[0]: row[1] for row in rows}
             for pseudonym, sex, age_band in patients:
                 if pseudonym in known:
                     continue
@@ -154,6 +156,12 @@ class Warehouse(Repository):
         with self.transaction() as connection:
             return bool(connection.execute(query).scalar())
 
+    def make_current(self, checksum: str, source_key: str) -> None:
+        """Makes the version of a source that has this content the current one: a file may change back."""
+        with self.transaction() as connection:
+            self._lock(connection, source_key)
+            _make_current(connection, checksum, source_key)
+
     def write_recording(
         self,
         header: RecordingHeader,
@@ -178,17 +186,24 @@ class Warehouse(Repository):
             now: stands in for an unknown start time.
             chunks: in time order; read as they are written, so memory stays flat.
 
+        Returns:
+            What was added; `unchanged` when it was in already, maybe since a moment ago by another process.
+
         Raises:
-            SourceError: it has more beats than a window id can number.
+            SourceError: it has more beats than a window id can number, or ends beyond the calendar.
         """
-        start = header.start_time or now.replace(microsecond=0)
-        self._ensure_partitions(start, start + timedelta(seconds=header.duration_s + 1))
+        start = self._known_start(header.checksum) or header.start_time or now.replace(microsecond=0)
+        self._ensure_partitions(header, start)
         with self.transaction() as connection:
+            self._lock(connection, source_key)
+            self._lock(connection, header.checksum)
             recording_id = self._insert_recording(connection, header, patient, source_key, start, label_source)
+            if self._has_window_set(connection, recording_id, spec.digest):
+                return Ingested(recording_id, 0, 0, 0.0, unchanged=True)
             row = {
                 "recording_id": recording_id,
                 "feature_version": spec.digest,
-                "lead_slots": list(lead_slots),
+                "lead_slots": [_storable(lead) for lead in lead_slots],
                 "r_peak_source": r_peak_source,
                 "n_windows": 0,
                 "n_rejected": 0,
@@ -252,8 +267,25 @@ class Warehouse(Repository):
 
     def add_failed_source(self, source: str, detail: str) -> None:
         """Notes a file that could not be read."""
+        row = {"source": _storable(source), "reason": "source", "detail": _storable(detail)}
         with self.transaction() as connection:
-            connection.execute(insert(t.dead_letters).values(source=source, reason="source", detail=detail))
+            connection.execute(insert(t.dead_letters).values(row))
+
+    def _lock(self, connection: sa.Connection, key: str) -> None:
+        """Lets one transaction at a time write what `key` names: a source, or a content."""
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"recording {key}", 0))))
+
+    def _known_start(self, checksum: str) -> datetime | None:
+        """When a recording that is in already started: its windows in another geometry have the same times."""
+        query = sa.select(t.recordings.c.start_time).where(t.recordings.c.checksum == checksum)
+        with self.transaction() as connection:
+            return connection.execute(query).scalar()
+
+    def _has_window_set(self, connection: sa.Connection, recording_id: int, feature_version: str) -> bool:
+        query = sa.select(sa.literal(True)).where(
+            t.window_sets.c.recording_id == recording_id, t.window_sets.c.feature_version == feature_version
+        )
+        return bool(connection.execute(query).scalar())
 
     def _insert_recording(
         self, connection: sa.Connection, header: RecordingHeader, patient: Patient, source_key: str, start: datetime, label_source: str
@@ -262,38 +294,29 @@ class Warehouse(Repository):
             sa.select(t.recordings.c.recording_id).where(t.recordings.c.checksum == header.checksum)
         ).scalar()
         if same is not None:  # another geometry of a recording that is in already
+            _make_current(connection, header.checksum, source_key)
             return int(same)
-        latest = connection.execute(
-            sa.select(t.recordings.c.recording_id, t.recordings.c.version)
-            .where(t.recordings.c.source_key == source_key)
-            .order_by(t.recordings.c.version.desc())
-            .limit(1)
-            .with_for_update()
-        ).one_or_none()
+        of_source = t.recordings.c.source_key == source_key
+        latest = connection.execute(sa.select(sa.func.max(t.recordings.c.version)).where(of_source)).scalar()
         row = {
             "patient_id": patient.patient_id,
-            "name": header.name,
+            "name": _storable(header.name),
             "source_format": header.source_format,
             "source_key": source_key,
-            "version": latest.version + 1 if latest else 1,
+            "version": (latest or 0) + 1,
             "checksum": header.checksum,
-            "device": header.device,
+            "device": _storable(header.device),
             "start_time": start,
             "start_time_known": header.start_time is not None,
             "sampling_rate_hz": header.sampling_rate_hz,
-            "leads": list(header.leads),
+            "leads": [_storable(lead) for lead in header.leads],
             "duration_s": header.duration_s,
             "annotated": label_source != "none",
             "simulated": header.simulated,
         }
         created = connection.execute(insert(t.recordings).values(row).returning(t.recordings.c.recording_id))
         recording_id = int(created.scalar_one())
-        if latest:
-            connection.execute(
-                t.recordings.update()
-                .where(t.recordings.c.recording_id == latest.recording_id)
-                .values(superseded_by=recording_id)
-            )
+        _supersede_by(connection, recording_id, source_key)
         return recording_id
 
     def _copy_windows(
@@ -331,14 +354,19 @@ class Warehouse(Repository):
             ],
         )
 
-    def _ensure_partitions(self, start: datetime, end: datetime) -> None:
-        """Creates the monthly partitions that [start, end] needs, in a transaction of its own."""
+    def _ensure_partitions(self, header: RecordingHeader, start: datetime) -> None:
+        """Creates the monthly partitions that a recording needs, in a transaction of its own."""
         month = start.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         wanted: list[tuple[str, datetime, datetime]] = []
-        while month <= end:
-            following = (month + timedelta(days=32)).replace(day=1)
-            wanted.append((f"windows_y{month:%Y}m{month:%m}", month, following))
-            month = following
+        try:
+            end = start + timedelta(seconds=header.duration_s + 1)
+            while month <= end:
+                following = (month + timedelta(days=32)).replace(day=1)
+                wanted.append((f"windows_y{month.year:04}m{month:%m}", month, following))
+                month = following
+        except OverflowError as error:
+            problem = f"starts on {start:%Y-%m-%d} and ends beyond the calendar"
+            raise SourceError(header.name, problem, "Correct the date in its header.") from error
         with self.transaction() as connection:
             names = [name for name, _, _ in wanted]
             present = set(
@@ -465,14 +493,19 @@ class Warehouse(Repository):
         Args:
             max_windows: at most this many windows of each split are used; 0 for all. Part of the span's identity.
         """
-        label_counts = sa.text(
-            "SELECT window_id >> :bits AS window_set_id, aami_class, count(*) AS n FROM windows GROUP BY 1, 2"
+        of_sets = "FROM windows WHERE window_id >> :bits = ANY(:sets) GROUP BY window_id >> :bits"
+        label_counts = sa.text(f"SELECT window_id >> :bits AS window_set_id, aami_class, count(*) AS n {of_sets}, 2")
+        label_digests = sa.text(
+            "SELECT window_id >> :bits AS window_set_id, "
+            f"md5(string_agg(CAST(aami_class AS text), '' ORDER BY window_id)) AS digest {of_sets}"
         )
         sets = self.window_sets(feature_version)
+        wanted = {"bits": t.BEAT_BITS, "sets": [s.window_set_id for s in sets]}
         with self.transaction() as connection:
             labels: dict[int, dict[str, int]] = {}
-            for row in connection.execute(label_counts, {"bits": t.BEAT_BITS}):
+            for row in connection.execute(label_counts, wanted):
                 labels.setdefault(row.window_set_id, {})[row.aami_class] = row.n
+            digests = {row.window_set_id: row.digest for row in connection.execute(label_digests, wanted)}
             content = {
                 "feature_version": feature_version,
                 "max_windows": max_windows,
@@ -484,6 +517,7 @@ class Warehouse(Repository):
                         "n_windows": s.n_windows,
                         "simulated": s.simulated,
                         "labels": dict(sorted(labels.get(s.window_set_id, {}).items())),
+                        "labels_md5": digests.get(s.window_set_id),  # which beat has which
                     }
                     for s in sets
                 ],
@@ -579,6 +613,29 @@ def iter_id_ranges(window_set: WindowSet, block_windows: int) -> Iterator[tuple[
     """Cuts a window set into id ranges of at most `block_windows` beats, in order."""
     for first in range(0, window_set.n_beats, block_windows):
         yield window_set.id_range(first, min(first + block_windows, window_set.n_beats))
+
+
+def _make_current(connection: sa.Connection, checksum: str, source_key: str) -> None:
+    is_superseded = t.recordings.c.superseded_by.is_not(None)
+    query = sa.select(t.recordings.c.recording_id).where(
+        t.recordings.c.checksum == checksum, t.recordings.c.source_key == source_key, is_superseded
+    )
+    recording_id = connection.execute(query).scalar()
+    if recording_id is not None:
+        _supersede_by(connection, recording_id, source_key)
+
+
+def _supersede_by(connection: sa.Connection, recording_id: int, source_key: str) -> None:
+    """Makes a recording the current version of its source."""
+    c = t.recordings.c
+    others = (c.source_key == source_key, c.superseded_by.is_(None), c.recording_id != recording_id)
+    connection.execute(t.recordings.update().where(*others).values(superseded_by=recording_id))
+    connection.execute(t.recordings.update().where(c.recording_id == recording_id).values(superseded_by=None))
+
+
+def _storable(text: str) -> str:
+    """Text without what PostgreSQL cannot hold: bytes of a file's name that are no UTF-8, and NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
 def _neediest_split(counts: Mapping[str, int], shares: Mapping[str, float]) -> str:

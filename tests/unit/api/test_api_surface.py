@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from api import problems
 from api.deps import Services
 from api.main import create_app
 from api.model_provider import ModelProvider
@@ -25,6 +27,7 @@ from warehouse.store.warehouse import Warehouse
 
 pytestmark = pytest.mark.unit
 
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CLOSED = "postgresql+psycopg2://someone@127.0.0.1:1/nothing"
 OPERATIONS = {
@@ -62,9 +65,7 @@ def get(app: FastAPI, url: str) -> httpx.Response:
 
 
 def test_operation_ids_are_stable(app: FastAPI) -> None:
-    paths = get(app, "/openapi.json").json()["paths"]
-    found = {(method, path): one["operationId"] for path, methods in paths.items() for method, one in methods.items()}
-    assert found == OPERATIONS
+    assert {key: one["operationId"] for key, one in _operations(app).items()} == OPERATIONS
 
 
 def test_document_says_what_this_is_not(app: FastAPI) -> None:
@@ -99,6 +100,21 @@ def test_document_gives_units_and_examples(app: FastAPI) -> None:
     )
 
 
+def test_every_operation_parameter_and_problem_is_in_the_docs(app: FastAPI) -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    for (method, path), operation in _operations(app).items():
+        assert f"### {method.upper()} {path}\n" in text
+        for parameter in operation.get("parameters", ()):
+            assert f"`{parameter['name']}`" in text or f"/{{{parameter['name']}}}" in text
+    slugs = re.findall(r"^\| \d{3} \| `([a-z-]+)`", text, re.MULTILINE)
+    assert sorted(slugs) == sorted(set(re.findall(r"\d{3}  ([a-z-]+)", str(problems.__doc__))))
+
+
+def _operations(app: FastAPI) -> dict[tuple[str, str], dict[str, Any]]:
+    paths = get(app, "/openapi.json").json()["paths"]
+    return {(method, path): one for path, methods in paths.items() for method, one in methods.items()}
+
+
 def test_page_needs_no_network(app: FastAPI) -> None:
     pytest.importorskip("fastapi_offline", reason="without this package the page loads Swagger UI from a CDN")
     page = get(app, "/docs").text
@@ -127,6 +143,7 @@ def test_loopback_is_served(host: str) -> None:
     with listen(host, 0) as listener:
         assert listener.family == socket.AF_INET
         assert listener.getsockname()[0] == "127.0.0.1"
+        assert listener.proto == socket.IPPROTO_TCP  # or each answer waits 40 ms for Nagle's algorithm
 
 
 def test_port_in_use() -> None:
@@ -138,4 +155,4 @@ def test_port_in_use() -> None:
 
 def test_import_brings_no_tensorflow() -> None:
     code = "import sys, api.__main__; sys.exit(any(m in sys.modules for m in ('tensorflow', 'tfx', 'apache_beam')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0

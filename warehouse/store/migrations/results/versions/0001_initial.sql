@@ -11,7 +11,7 @@ CREATE TABLE anomalies (
     episode_id BIGINT,
     PRIMARY KEY (model_version, window_id)
 );
-CREATE INDEX anomalies_by_recording ON anomalies (recording_id, model_version, recorded_at, window_id);
+CREATE INDEX anomalies_by_recording ON anomalies (model_version, recording, recorded_at, window_id);
 CREATE INDEX anomalies_by_score ON anomalies (model_version, score, window_id);
 CREATE INDEX anomalies_by_time ON anomalies (model_version, recorded_at, window_id);
 COMMENT ON TABLE anomalies IS 'Windows with verdict true, ready to list.';
