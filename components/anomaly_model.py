@@ -41,7 +41,13 @@ class AnomalyModel(tf.Module):  # type: ignore[misc]
     """
 
     def __init__(
-        self, transform: Any, morphology: keras.Model, context: keras.Model | None, spec: FeatureSpec, *, use_rhythm: bool
+        self,
+        transform: Any,
+        morphology: keras.Model,
+        context: keras.Model | None,
+        spec: FeatureSpec,
+        *,
+        use_rhythm: bool,
     ) -> None:
         super().__init__()
         self._transform = transform
@@ -157,7 +163,9 @@ class AnomalyModel(tf.Module):  # type: ignore[misc]
                 contract.TEMPLATE: width,
                 contract.TEMPLATE_BEATS: 1,
             }
-            return tf.io.parse_example(examples, {n: tf.io.FixedLenFeature([k], tf.float32) for n, k in sizes.items()})
+            spec = {name: tf.io.FixedLenFeature([size], tf.float32) for name, size in sizes.items()}
+            parsed_features: dict[str, tf.Tensor] = tf.io.parse_example(examples, spec)
+            return parsed_features
 
         default = tf.function(answer).get_concrete_function(**inputs)
         score = tf.function(

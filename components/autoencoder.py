@@ -27,7 +27,7 @@ class Architecture:
     @property
     def padded_samples(self) -> int:
         """Window length rounded up so that every stride divides it."""
-        step = 2 ** len(self.filters)
+        step = 1 << len(self.filters)
         return -(-self.window_samples // step) * step
 
 

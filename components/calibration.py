@@ -8,6 +8,7 @@ the most anomalous beats.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +33,14 @@ class TailCalibration:
     score: npt.NDArray[np.float64]
     tail_slope: float
 
-    def __call__(self, raw: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    def __call__(self, raw: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
         """Scores of raw measures (n,): 0 below all normal beats, never capped above."""
         inside = np.interp(raw, self.raw, self.score)
-        return inside + np.maximum(raw - self.raw[-1], 0.0) * self.tail_slope
+        beyond = np.maximum(np.asarray(raw, dtype=np.float64) - self.raw[-1], 0.0)
+        return np.asarray(inside + beyond * self.tail_slope)
 
 
-def fit_tail(raw_of_normals: npt.NDArray[np.floating], minimum: int = 50) -> TailCalibration:
+def fit_tail(raw_of_normals: npt.NDArray[np.floating[Any]], minimum: int = 50) -> TailCalibration:
     """Fits the map on held-out normal beats.
 
     Args:

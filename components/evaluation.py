@@ -54,9 +54,7 @@ def eval_config(gates: EvaluationSettings, *, has_baseline: bool) -> tfma.EvalCo
         slicing_specs=[tfma.SlicingSpec()]
         + [tfma.SlicingSpec(feature_keys=[feature]) for feature in contract.SLICE_FEATURES],
         metrics_specs=[
-            tfma.MetricsSpec(
-                metrics=_metrics(thresholds), example_weights=tfma.ExampleWeightOptions(weighted=True)
-            )
+            tfma.MetricsSpec(metrics=_metrics(thresholds), example_weights=tfma.ExampleWeightOptions(weighted=True))
         ],
         options=tfma.Options(min_slice_size=wrappers_pb2.Int32Value(value=1)),
     )

@@ -100,7 +100,9 @@ def plan_ranges(
     With `max_windows` in the span, every recording gives its first windows up to an equal share.
     """
     wanted = {entry["window_set_id"] for entry in span.content["window_sets"] if entry["split"] == split}
-    sets = [s for s in warehouse.window_sets(span.content["feature_version"], splits=[split]) if s.window_set_id in wanted]
+    sets = [
+        s for s in warehouse.window_sets(span.content["feature_version"], splits=[split]) if s.window_set_id in wanted
+    ]
     max_windows = span.content["max_windows"]
     share = -(-max_windows // len(sets)) if max_windows and sets else 0
     ranges = []

@@ -1,4 +1,4 @@
-"""tf.Transform's graph from raw windows to what the autoencoders see: the same in training and inside the SavedModel."""
+"""tf.Transform's graph from raw windows to what the autoencoders see: in training and inside the SavedModel."""
 
 from typing import Any, Final
 

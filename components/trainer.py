@@ -158,7 +158,9 @@ def fit(
         for epoch in range(settings.epochs):
             loss = float(np.mean([step(batch).numpy() for batch in dataset]))
             if not np.isfinite(loss):
-                raise DataInvalidError("training", f"the loss of epoch {epoch} is {loss}", "Lower training.learning_rate.")
+                raise DataInvalidError(
+                    "training", f"the loss of epoch {epoch} is {loss}", "Lower training.learning_rate."
+                )
             tf.summary.scalar("loss/train", loss, step=epoch)
             if len(checked[p.MASK]):
                 tf.summary.scalar("loss/held_out", float(in_batches(held_out_loss, checked).mean()), step=epoch)

@@ -44,13 +44,19 @@ def run(command: Callable[..., None]) -> None:
         if debug:
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            fail(str(StorageError(str(error.filename or "disk"), os.strerror(error.errno), "Free space and run again.")), EXIT_UNAVAILABLE)
+            fail(
+                str(StorageError(str(error.filename or "disk"), os.strerror(error.errno), "Free space and run again.")),
+                EXIT_UNAVAILABLE,
+            )
         fail(f"{error.filename or 'system'}: {error.strerror or error}", EXIT_UNAVAILABLE)
     except Exception as error:
         if debug:
             raise
         detail = str(error).strip().splitlines()
-        fail(f"unexpected {type(error).__name__}: {detail[0] if detail else ''}. Run again with --debug and report it.", EXIT_UNEXPECTED)
+        fail(
+            f"unexpected {type(error).__name__}: {detail[0] if detail else ''}. Run again with --debug and report it.",
+            EXIT_UNEXPECTED,
+        )
 
 
 def fail(line: str, code: int) -> None:
@@ -67,8 +73,13 @@ def note(line: str) -> None:
 def progress() -> Progress:
     """A progress bar on standard error; silent when that is not a terminal."""
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=stderr, disable=not stderr.is_terminal, transient=True,
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=stderr,
+        disable=not stderr.is_terminal,
+        transient=True,
     )
 
 

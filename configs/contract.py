@@ -72,7 +72,8 @@ class FeatureSpec(BaseModel):
     before_ms: float = Field(390.0, ge=0, le=2000, description="Window start before the R peak.")
     after_ms: float = Field(500.0, gt=0, le=2000, description="Window end after the R peak.")
     band_hz: tuple[float, float] = Field(
-        (0.5, 45.0), description="Zero-phase Butterworth band-pass, low and high edge; the high edge also removes mains."
+        (0.5, 45.0),
+        description="Zero-phase Butterworth band-pass, low and high edge; the high edge also removes mains.",
     )
     lead_slots: tuple[tuple[str, ...], ...] = Field(
         (
@@ -88,10 +89,14 @@ class FeatureSpec(BaseModel):
     rr_p90_beats: int = Field(60, ge=1, description="Previous RR intervals in the 90th percentile reference.")
     template_beats: int = Field(20, ge=1, description="Previous beats in the running template (their median).")
     max_rr_s: float = Field(
-        3.0, gt=0, description="Longer stretches between R peaks are reported as unusable (no_beat), and no RR crosses them."
+        3.0,
+        gt=0,
+        description="Longer stretches between R peaks are reported as unusable (no_beat), and no RR crosses them.",
     )
     precut_samples: int | None = Field(
-        None, ge=8, description="For sources that are already cut into windows (UCR): samples a window; the rest is unused."
+        None,
+        ge=8,
+        description="For sources that are already cut into windows (UCR): samples a window; the rest is unused.",
     )
 
     @model_validator(mode="after")
@@ -99,7 +104,8 @@ class FeatureSpec(BaseModel):
         low, high = self.band_hz
         if not 0 < low < high < self.sampling_rate_hz / 2:
             raise ValueError(
-                f"band_hz must satisfy 0 < low < high < {self.sampling_rate_hz / 2:g} (half the sampling rate), not {self.band_hz}"
+                f"band_hz must satisfy 0 < low < high < {self.sampling_rate_hz / 2:g} (half the sampling rate), "
+                f"not {self.band_hz}"
             )
         return self
 

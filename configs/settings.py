@@ -31,7 +31,9 @@ class IngestSettings(_Section):
     workers: int = Field(0, ge=0, le=64, description="Processes that read and cut recordings; 0 takes one a core.")
     block_s: float = Field(900.0, ge=30, description="Seconds of signal in memory at a time, a lead and worker.")
     detector: str = Field("neurokit", description="neurokit2 R-peak method where there are no reference annotations.")
-    use_annotations: bool = Field(True, description="Take R peaks and labels from reference annotations when there are some.")
+    use_annotations: bool = Field(
+        True, description="Take R peaks and labels from reference annotations when there are some."
+    )
     split_shares: dict[str, float] = Field(
         {"train": 0.5, "calibration": 0.2, "test": 0.3},
         description="Share of patients that each split aims at. A patient's split is fixed when first seen.",
@@ -41,20 +43,28 @@ class IngestSettings(_Section):
 class TrainingSettings(_Section):
     """The TFX training pipeline and its model."""
 
-    model_name: str = Field("ecg_autoencoder", pattern=r"^[a-z][a-z0-9_]*$", description="Folder and served name of the model.")
+    model_name: str = Field(
+        "ecg_autoencoder", pattern=r"^[a-z][a-z0-9_]*$", description="Folder and served name of the model."
+    )
     seed: int = Field(7, ge=0, description="Seed of weights, shuffling and augmentation.")
     epochs: int = Field(14, ge=1, le=1000, description="Passes over the normal training windows.")
     batch_size: int = Field(128, ge=8, le=65536, description="Windows a gradient step.")
     learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak of the cosine decay.")
     latent_units: int = Field(8, ge=1, le=256, description="Width of the bottleneck.")
-    filters: tuple[int, ...] = Field((16, 32, 32, 64), min_length=1, max_length=6, description="Filters of each stride-2 convolution.")
+    filters: tuple[int, ...] = Field(
+        (16, 32, 32, 64), min_length=1, max_length=6, description="Filters of each stride-2 convolution."
+    )
     shift_samples: int = Field(3, ge=0, le=30, description="Largest shift in augmentation, both ways.")
     use_template: bool = Field(True, description="Train the second autoencoder, conditioned on the running template.")
     use_rhythm: bool = Field(True, description="Add the RR-interval term to the score.")
-    false_alarm_rate: float = Field(0.03, gt=0, lt=0.5, description="Share of held-out normal beats at or above the threshold.")
+    false_alarm_rate: float = Field(
+        0.03, gt=0, lt=0.5, description="Share of held-out normal beats at or above the threshold."
+    )
     max_windows: int = Field(0, ge=0, description="Use at most this many windows of each split; 0 takes all.")
     min_normal_windows: int = Field(200, ge=1, description="Refuse to train, or to calibrate, on fewer normal windows.")
-    treat_unlabelled_as_normal: bool = Field(True, description="Unlabelled windows of the train and calibration splits count as normal.")
+    treat_unlabelled_as_normal: bool = Field(
+        True, description="Unlabelled windows of the train and calibration splits count as normal."
+    )
     block_windows: int = Field(4096, ge=64, description="Windows a warehouse read in ExampleGen.")
 
 
@@ -64,7 +74,9 @@ class EvaluationSettings(_Section):
     min_roc_auc: float = Field(0.80, ge=0, le=1, description="Smallest ROC-AUC on the test split.")
     min_average_precision: float = Field(0.20, ge=0, le=1, description="Smallest average precision on the test split.")
     min_recall_at_threshold: float = Field(0.10, ge=0, le=1, description="Smallest share of anomalous beats flagged.")
-    max_roc_auc_drop: float = Field(0.02, ge=0, le=1, description="Largest loss of ROC-AUC against the last blessed model.")
+    max_roc_auc_drop: float = Field(
+        0.02, ge=0, le=1, description="Largest loss of ROC-AUC against the last blessed model."
+    )
 
 
 class ScoringSettings(_Section):
@@ -73,13 +85,17 @@ class ScoringSettings(_Section):
     block_windows: int = Field(8192, ge=1, description="Windows read, scored and committed at a time.")
     batch_size: int = Field(1024, ge=1, description="Windows a model call.")
     beam_args: tuple[str, ...] = Field(("--runner=DirectRunner",), description="Beam pipeline options, one an item.")
-    episode_gap_beats: int = Field(1, ge=0, description="Normal beats that may lie between anomalous beats of one episode.")
+    episode_gap_beats: int = Field(
+        1, ge=0, description="Normal beats that may lie between anomalous beats of one episode."
+    )
 
 
 class ApiSettings(_Section):
     """The REST service."""
 
-    host: str = Field("127.0.0.1", description="Address to listen on. There is no sign-in yet: only loopback is accepted.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. There is no sign-in yet: only loopback is accepted."
+    )
     port: int = Field(8000, ge=1, le=65535, description="TCP port.")
     page_size: int = Field(100, ge=1, le=1000, description="Items a page when the caller does not say.")
     max_page_size: int = Field(1000, ge=1, le=10000, description="Largest page a caller may ask for.")
@@ -180,7 +196,9 @@ def _read_profile(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
         names = ", ".join(sorted(p.stem for p in PROFILES_DIR.glob("*.yaml")))
-        raise ConfigurationError(str(path), "no such profile", f"Profiles here: {names}; or give a .yaml file.") from error
+        raise ConfigurationError(
+            str(path), "no such profile", f"Profiles here: {names}; or give a .yaml file."
+        ) from error
     except (OSError, yaml.YAMLError) as error:
         raise ConfigurationError(str(path), f"cannot be read as YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,7 +42,9 @@ def main(
     """Measure COPY both ways, ingest, and scoring; needs the model and windows that `make demo` left in build/demo."""
     settings = load_settings(overrides={"data_dir": HOME / "data"})
     if not (HOME / "data" / "postgres").is_dir():
-        raise ModelUnavailableError(str(HOME), "holds no windows and no model", "Run `make demo ARGS=--no-serve` first.")
+        raise ModelUnavailableError(
+            str(HOME), "holds no windows and no model", "Run `make demo ARGS=--no-serve` first."
+        )
     figures: dict[str, Any] = {}
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
@@ -49,7 +52,10 @@ def main(
             figures |= bench_copy(stores, settings.features, repeats)
         if settings.mitdb_dir is not None:
             figures |= bench_ingest(settings, scratch / "ingest")
-        with open_stores(None, None, settings.data_dir) as demo, open_stores(demo.warehouse.url, None, scratch) as mixed:
+        with (
+            open_stores(None, None, settings.data_dir) as demo,
+            open_stores(demo.warehouse.url, None, scratch) as mixed,
+        ):
             figures |= bench_scoring(settings, demo, mixed, repeats)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -62,7 +68,7 @@ def main(
 
 
 def bench_copy(stores: Stores, spec: FeatureSpec, repeats: int) -> dict[str, Any]:
-    """Windows a second into and out of PostgreSQL by binary COPY, and over psycopg2's execute_values of the same rows."""
+    """Windows a second into and out of PostgreSQL by binary COPY, and over execute_values of the same rows."""
     source = simulate_recording(name="bench", duration_s=600, sampling_rate_hz=360, leads=("MLII", "V1"), seed=1)
     (chunk, *_) = cut_windows(source, spec, block_s=900)
     copies = 40
@@ -80,9 +86,9 @@ def bench_copy(stores: Stores, spec: FeatureSpec, repeats: int) -> dict[str, Any
             label_source="simulator", suspect_inverted=list, now=datetime.now(UTC), chunks=[big],
         )  # fmt: skip
 
-    copy_in = [n / _seconds(lambda run=run: write(run)) for run in range(repeats)]
+    copy_in = [n / _seconds(partial(write, run)) for run in range(repeats)]
     sets = stores.warehouse.window_sets(spec.digest)
-    copy_out = [n / _seconds(lambda s=s: stores.warehouse.read_block(spec, *s.id_range(0, n))) for s in sets]
+    copy_out = [n / _seconds(partial(stores.warehouse.read_block, spec, *s.id_range(0, n))) for s in sets]
     values = [n / copies / _seconds(lambda: _insert_by_values(stores, many, n // copies)) for _ in range(repeats)]
     ratio = statistics.median(copy_in) / statistics.median(values)
     return {
@@ -95,15 +101,19 @@ def bench_copy(stores: Stores, spec: FeatureSpec, repeats: int) -> dict[str, Any
 def _insert_by_values(stores: Stores, many: dict[str, Any], n: int) -> None:
     """The peer: the same window columns by psycopg2's multi-row INSERT, rolled back."""
     rows = [
-        (i, many["r_peak_s"][i].item(), many["samples"][i].tobytes(), many["template"][i].tobytes(), *map(float, many["rr"][i]))
+        (
+            i,
+            many["r_peak_s"][i].item(),
+            many["samples"][i].tobytes(),
+            many["template"][i].tobytes(),
+            *map(float, many["rr"][i]),
+        )
         for i in range(n)
     ]
     with stores.warehouse.transaction() as connection:
-        connection.execute(sa.text(
-            "CREATE TEMP TABLE peer (id bigint, r float8, s bytea, t bytea, a real, b real, c real, d real) ON COMMIT DROP"
-        ))  # fmt: skip
-        with connection.connection.cursor() as cursor:
-            execute_values(cursor, "INSERT INTO peer VALUES %s", rows, page_size=1000)
+        columns = "id bigint, r float8, s bytea, t bytea, a real, b real, c real, d real"
+        connection.execute(sa.text(f"CREATE TEMP TABLE peer ({columns}) ON COMMIT DROP"))
+        execute_values(connection.connection.cursor(), "INSERT INTO peer VALUES %s", rows, page_size=1000)
 
 
 def bench_ingest(settings: Settings, data_dir: Path) -> dict[str, Any]:

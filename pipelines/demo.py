@@ -44,7 +44,9 @@ class DemoData:
 
 def main(
     no_serve: Annotated[bool, typer.Option("--no-serve", help="End after the report; do not serve the API.")] = False,
-    profile: Annotated[str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")
+    ] = None,
 ) -> None:
     """Ingest six recordings, train through the TFX pipeline, score two that were held out, show what was found, serve.
 
@@ -56,7 +58,9 @@ def main(
         settings = load_settings(profile, {"data_dir": HOME / "data"})
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
         summary = run_demo(settings, stores, HOME / "summary.json")
-    cli.note(f"Summary: {HOME / 'summary.json'}. Model card: {settings.models_dir}/*/{summary['model_version']}/assets.extra")
+    cli.note(
+        f"Summary: {HOME / 'summary.json'}. Model card: {settings.models_dir}/*/{summary['model_version']}/assets.extra"
+    )
     if no_serve:
         cli.note("Next: make demo (serves the API), or read docs/ and ingest recordings of your own.")
         return
@@ -93,7 +97,9 @@ def run_demo(settings: Settings, stores: Stores, summary_path: Path) -> dict[str
     seconds |= {f"train.{stage}": value for stage, value in trained.seconds.items()}
     with _timed(seconds, "score"):
         scored = score(settings, stores, model_version=trained.model_version, splits=[TEST])
-    cli.note(f"Scored {scored.scored} of {scored.windows_in} new windows of held-out recordings ({seconds['score']:.1f} s)")
+    cli.note(
+        f"Scored {scored.scored} of {scored.windows_in} new windows of held-out recordings ({seconds['score']:.1f} s)"
+    )
     summary |= {"model_version": trained.model_version, "blessed": True}
     summary |= judge(stores, scored.model_version, settings.features.digest)
     show_top(stores, scored.model_version, settings.features.digest)
@@ -143,7 +149,9 @@ def judge(stores: Stores, model_version: int, feature_version: str) -> dict[str,
         "threshold": model.threshold,
         "anomalies": int(sum(s["anomalous"] for s in _summaries(stores, model_version, sets))),
         "held_out": {
-            s["recording"]: {key: s[key] for key in ("beats", "scored", "unusable", "anomalous", "episodes", "analysable_s")}
+            s["recording"]: {
+                key: s[key] for key in ("beats", "scored", "unusable", "anomalous", "episodes", "analysable_s")
+            }
             for s in _summaries(stores, model_version, sets)
         },
     }

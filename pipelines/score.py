@@ -36,26 +36,36 @@ class ScoreReport:
 
 
 def main(
-    profile: Annotated[str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")
+    ] = None,
     model_version: Annotated[int | None, typer.Option(help="Model version; default: the newest pushed.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only patients of this split; may be given again.")] = None,
-    recording: Annotated[list[str] | None, typer.Option(help="Only recordings of this name; may be given again.")] = None,
-    beam_arg: Annotated[list[str] | None, typer.Option(help="Beam option instead of scoring.beam_args, e.g. --beam-arg=--runner=FlinkRunner; may be given again.")] = None,
+    recording: Annotated[
+        list[str] | None, typer.Option(help="Only recordings of this name; may be given again.")
+    ] = None,
+    beam_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Beam option instead of scoring.beam_args, e.g. --beam-arg=--runner=FlinkRunner; may be given again."
+        ),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the counts here.")] = None,
 ) -> None:
     """Score windows of the warehouse and write scores, anomalies, episodes and summaries to the results database.
 
     Run again, it changes nothing. Stopped anywhere and run again, every window has exactly one score.
 
-    Exit codes: 0 done, 2 bad configuration, 3 some windows could not be scored, 5 database, disk or model not available.
+    Exit codes: 0 done, 2 bad configuration, 3 some windows could not be scored, 5 database, disk or model
+    not available.
     """
     settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}})
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
         report = score(settings, stores, model_version=model_version, splits=split, recordings=recording)
     cli.write_json(json_file, asdict(report))
     cli.note(
-        f"Model version {report.model_version}: {report.scored} of {report.windows_in} windows without a score were scored "
-        f"in {report.seconds:.1f} s, {report.failed} failed; {report.unusable} beats were unusable."
+        f"Model version {report.model_version}: {report.scored} of {report.windows_in} windows without a score "
+        f"were scored in {report.seconds:.1f} s, {report.failed} failed; {report.unusable} beats were unusable."
     )
     if report.failed:
         cli.fail(f"{report.failed} windows could not be scored; table score_failures says why", EXIT_DATA)
@@ -85,7 +95,9 @@ def score(
     )
     missing = set(recordings or ()) - {s.recording for s in sets}
     if missing:
-        raise NotFoundError(f"recording {', '.join(sorted(missing))}", "is not in the warehouse in the model's geometry")
+        raise NotFoundError(
+            f"recording {', '.join(sorted(missing))}", "is not in the warehouse in the model's geometry"
+        )
     pending = _pending(stores.results, model.model_version, sets)
     windows_in = sum(left for _, left in pending)
     unusable = sum(s.n_rejected for s in sets)

@@ -36,14 +36,31 @@ class Trained:
 
 
 def main(
-    profile: Annotated[str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="A few windows and one epoch, nothing pushed: finds bugs before hours are spent.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Train although data, code and configuration have not changed, and take no stage from cache.")] = False,
-    list_runs: Annotated[bool, typer.Option("--list", help="List past runs with configuration, data span, metrics and artifacts.")] = False,
-    features: Annotated[str | None, typer.Option(help="Feature version to train on; default: the configured geometry's.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")
+    ] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="A few windows and one epoch, nothing pushed: finds bugs before hours are spent."),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Train although data, code and configuration have not changed, and take no stage from cache.",
+        ),
+    ] = False,
+    list_runs: Annotated[
+        bool, typer.Option("--list", help="List past runs with configuration, data span, metrics and artifacts.")
+    ] = False,
+    features: Annotated[
+        str | None, typer.Option(help="Feature version to train on; default: the configured geometry's.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of training.epochs.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of training.seed.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result (or, with --list, the runs) here.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result (or, with --list, the runs) here.")
+    ] = None,
 ) -> None:
     """Train on the warehouse: validate the data, fit, evaluate against the gates and the last model, push.
 
@@ -89,13 +106,19 @@ def train(
     }
     run_key = _run_key(span, config)
     champion = _newest(stores)
-    if push and not force and champion is not None and champion.run_key == run_key:
-        if (settings.models_dir / champion.model_name / str(champion.model_version) / "saved_model.pb").is_file():
-            cli.note(f"Nothing has changed since model version {champion.model_version}: not trained again (--force does).")
-            return Trained(champion.model_version, True, champion.card["metrics"], {})
-    cli.note(f"Training on data span {span.span}: {span.n_windows} windows of {len(span.content['window_sets'])} recordings")
+    if push and not force and champion is not None and _is_current(settings, champion, run_key):
+        cli.note(f"Nothing has changed since model version {champion.model_version}: not trained again (--force does).")
+        return Trained(champion.model_version, True, champion.card["metrics"], {})
+    cli.note(
+        f"Training on data span {span.span}: {span.n_windows} windows of {len(span.content['window_sets'])} recordings"
+    )
     run_id = stores.results.start_training_run(
-        {"run_key": run_key, "data_span": span.span, "config": config, "code_revision": f"{code_digest()} {git_revision()}"}
+        {
+            "run_key": run_key,
+            "data_span": span.span,
+            "config": config,
+            "code_revision": f"{code_digest()} {git_revision()}",
+        }
     )
     seconds: dict[str, float] = {}
     try:
@@ -166,10 +189,14 @@ def _run(
         outputs = outputs_of_last_run(metadata_path)
         outcome = read_outcome(outputs)
         if not schemas:
-            save_curated(Path(outputs["SchemaGen", "schema"].uri) / "schema.pbtxt", schema_dir / "v1" / "schema.pbtxt", spec)
+            save_curated(
+                Path(outputs["SchemaGen", "schema"].uri) / "schema.pbtxt", schema_dir / "v1" / "schema.pbtxt", spec
+            )
     finished = {"metrics": outcome.metrics, "artifacts": outcome.artifacts, "seconds": seconds}
     if not outcome.blessed:
-        stores.results.finish_training_run(run_id, {**finished, "status": "not_blessed", "error": "; ".join(outcome.failures)})
+        stores.results.finish_training_run(
+            run_id, {**finished, "status": "not_blessed", "error": "; ".join(outcome.failures)}
+        )
         raise NotBlessedError(
             "model", "trained but not blessed:\n  " + "\n  ".join(outcome.failures), "The last pushed model stays."
         )
@@ -177,7 +204,9 @@ def _run(
         stores.results.finish_training_run(run_id, {**finished, "status": "blessed"})
         return Trained(None, False, outcome.metrics, seconds)
     _register(settings, stores, span, spec, config, run_key, outcome)
-    stores.results.finish_training_run(run_id, {**finished, "status": "pushed", "model_version": outcome.pushed_version})
+    stores.results.finish_training_run(
+        run_id, {**finished, "status": "pushed", "model_version": outcome.pushed_version}
+    )
     return Trained(outcome.pushed_version, False, outcome.metrics, seconds)
 
 
@@ -200,7 +229,9 @@ def _register(
         metrics=outcome.metrics,
         slices=outcome.slices,
         artifacts=outcome.artifacts,
-        software={package: metadata.version(package) for package in ("tensorflow", "tfx", "keras", "apache-beam", "numpy")},
+        software={
+            package: metadata.version(package) for package in ("tensorflow", "tfx", "keras", "apache-beam", "numpy")
+        },
     )
     cli.write_json(directory / "assets.extra" / CARD_FILE, card)
     stores.results.register_model(
@@ -236,6 +267,12 @@ def _newest(stores: Stores) -> ModelVersion | None:
     return models[0] if models else None
 
 
+def _is_current(settings: Settings, model: ModelVersion, run_key: str) -> bool:
+    """Whether a model came from this very run key and is still where it was pushed."""
+    pushed = settings.models_dir / model.model_name / str(model.model_version) / "saved_model.pb"
+    return model.run_key == run_key and pushed.is_file()
+
+
 def _run_key(span: DataSpan, config: Mapping[str, Any]) -> str:
     content = {"span": span.digest, "config": config, "code": code_digest()}
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -244,7 +281,9 @@ def _run_key(span: DataSpan, config: Mapping[str, Any]) -> str:
 def show_runs(runs: list[dict[str, Any]], json_file: Path | None) -> None:
     """Prints past runs as a table, or writes them whole to a file."""
     cli.write_json(json_file, runs)
-    table = Table("run", "started", "status", "data span", "epochs", "seed", "ROC-AUC", "AP", "model version", "artifacts")
+    table = Table(
+        "run", "started", "status", "data span", "epochs", "seed", "ROC-AUC", "AP", "model version", "artifacts"
+    )
     for run in runs:
         metrics = run["metrics"] or {}
         artifacts = run["artifacts"] or {}

@@ -56,9 +56,7 @@ def create_pipeline(
     # What the data looks like, what it should look like, and whether it does.
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
     if schema_file is None:
-        schema_gen = tfx.components.SchemaGen(
-            statistics=statistics_gen.outputs["statistics"], infer_feature_shape=True
-        )
+        schema_gen = tfx.components.SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=True)
     else:
         schema_gen = tfx.components.ImportSchemaGen(schema_file=str(schema_file))
     example_validator = tfx.components.ExampleValidator(
@@ -98,9 +96,9 @@ def create_pipeline(
     stages = [example_gen, statistics_gen, schema_gen, example_validator, gate, transform, model_trainer]
     baseline = None
     if baseline_uri is not None:
-        importer = tfx.dsl.Importer(
-            source_uri=baseline_uri, artifact_type=tfx.types.standard_artifacts.Model
-        ).with_id("baseline_model")
+        importer = tfx.dsl.Importer(source_uri=baseline_uri, artifact_type=tfx.types.standard_artifacts.Model).with_id(
+            "baseline_model"
+        )
         stages.append(importer)
         baseline = importer.outputs["result"]
     evaluator = tfx.components.Evaluator(

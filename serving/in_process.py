@@ -60,7 +60,9 @@ class InProcessModelClient:
         n = len(inputs[contract.SAMPLES])
         parts = []
         for start in range(0, max(n, 1), self._batch_size):
-            batch = {name: self._tensor(inputs[name][start : start + self._batch_size]) for name in contract.MODEL_INPUTS}
+            batch = {
+                name: self._tensor(inputs[name][start : start + self._batch_size]) for name in contract.MODEL_INPUTS
+            }
             parts.append({name: value.numpy() for name, value in signature(**batch).items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -46,9 +46,15 @@ class IngestReport:
 
 
 def main(
-    sources: Annotated[list[str], typer.Argument(help="Files, folders, globs, or WFDB record names without extension.")],
-    profile: Annotated[str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")] = None,
-    split: Annotated[str | None, typer.Option(help="Put patients that are new into this split: train, calibration or test.")] = None,
+    sources: Annotated[
+        list[str], typer.Argument(help="Files, folders, globs, or WFDB record names without extension.")
+    ],
+    profile: Annotated[
+        str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Put patients that are new into this split: train, calibration or test.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: ingest.workers.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
 ) -> None:
@@ -158,9 +164,7 @@ def _plan(
         settings.ingest.split_shares,
         forced,
     )
-    return [
-        Job(source, header, patients[alias], spec, settings.ingest, now) for source, header, spec, alias in opened
-    ]
+    return [Job(source, header, patients[alias], spec, settings.ingest, now) for source, header, spec, alias in opened]
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:

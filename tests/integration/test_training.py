@@ -253,7 +253,9 @@ def test_data_that_the_schema_refuses_stops_the_run_with_a_list(settings, stores
     broken = t.windows.c.window_id.between(first, stop)
     # One window more or less labelled makes it another data span, so nothing comes from cache.
     with stores.warehouse.transaction() as connection:
-        kept = connection.execute(sa.select(t.windows.c.window_id, t.windows.c.rr_prev_s, t.windows.c.aami_class).where(broken)).all()
+        kept = connection.execute(
+            sa.select(t.windows.c.window_id, t.windows.c.rr_prev_s, t.windows.c.aami_class).where(broken)
+        ).all()
         connection.execute(t.windows.update().where(broken).values(rr_prev_s=9000.0, aami_class="Q"))
     try:
         with pytest.raises(DataInvalidError, match=r"(?s)train split, rr: .*9000.*curate a new version"):
@@ -281,7 +283,7 @@ def test_too_few_patients_are_refused_before_anything_runs(settings, tmp_path):
     with open_stores(None, None, tmp_path) as empty:
         cohort = simulate_cohort(2, duration_s=60, sampling_rate_hz=250, seed=1)
         ingest(cohort, settings, empty)
-        with pytest.raises(DataInvalidError, match="no windows of patients in the calibration split.*three patients"):
+        with pytest.raises(DataInvalidError, match=r"no windows of patients in the calibration split.*three patients"):
             train(settings, empty)
 
 

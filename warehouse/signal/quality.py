@@ -192,10 +192,9 @@ def _still(highest: Float64Array, lowest: Float64Array, width: int) -> BoolArray
     """Cells that lie in some run of `width` cells within FLAT_MV, peak to peak."""
     if len(highest) < width:
         return np.full(len(highest), highest.max() - lowest.min() < FLAT_MV)
-    spread = (
-        np.lib.stride_tricks.sliding_window_view(highest, width).max(axis=1)
-        - np.lib.stride_tricks.sliding_window_view(lowest, width).min(axis=1)
-    )
+    spread = np.lib.stride_tricks.sliding_window_view(highest, width).max(
+        axis=1
+    ) - np.lib.stride_tricks.sliding_window_view(lowest, width).min(axis=1)
     change = np.zeros(len(highest) + 1, dtype=np.int64)
     starts = np.flatnonzero(spread < FLAT_MV)
     np.add.at(change, starts, 1)
@@ -246,9 +245,7 @@ def _to_bridge(code: CodeArray, rate_hz: float) -> BoolArray:
     return lost
 
 
-def _noise_ratio(
-    filtered: Float64Array, rate_hz: float, cell: int, high_hz: float
-) -> tuple[Float64Array, BoolArray]:
+def _noise_ratio(filtered: Float64Array, rate_hz: float, cell: int, high_hz: float) -> tuple[Float64Array, BoolArray]:
     """High-frequency noise over QRS amplitude in cells of 0.5 s, and where it hides the beat.
 
     Noise is the median of |x| above 25 Hz, over three cells: QRS complexes fill too little of a cell to move a

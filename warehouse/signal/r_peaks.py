@@ -87,9 +87,7 @@ class RPeakDetector:
         second_look = {lead: _run_detector(self._second, x[:, lead], self._rate_hz) for lead in there}
         order = self._best_first(code, first_look, second_look)
         owner = _owner(code, order)
-        found = [
-            self._peaks_of(x[:, lead], lead, first_look[lead], second_look[lead], owner == lead) for lead in order
-        ]
+        found = [self._peaks_of(x[:, lead], lead, first_look[lead], second_look[lead], owner == lead) for lead in order]
         peaks = first + np.sort(np.concatenate(found)) if found else np.empty(0, dtype=np.int64)
         slack = round(REFRACTORY_S / 2 * self._rate_hz)  # so that no beat falls between two cells
         peaks = peaks[(peaks >= start - slack) & (peaks < stop + slack)]
@@ -144,9 +142,7 @@ class RPeakDetector:
         missed = (interval[gap] > _LONG_INTERVAL * np.median(interval)) & (distance >= _SEARCH_APART_S * self._rate_hz)
         return np.union1d(peaks, more[missed])
 
-    def _refine(
-        self, x: FloatArray, candidates: IntArray, lead: int
-    ) -> tuple[IntArray, FloatArray]:
+    def _refine(self, x: FloatArray, candidates: IntArray, lead: int) -> tuple[IntArray, FloatArray]:
         """Moves candidates to the extremum in the lead's polarity; also gives each beat's peak-to-peak."""
         reach = round(_REFINE_S * self._rate_hz)
         around = np.clip(candidates[:, None] + np.arange(-reach, reach + 1), 0, len(x) - 1)

@@ -28,6 +28,7 @@ _TROUBLE = (
 )  # fmt: skip
 _COHORT_LEADS = ("MLII", "V1")
 
+
 @dataclass(frozen=True)
 class SimulatedSource:
     """A simulated recording, in memory; a `SignalSource`."""

@@ -53,6 +53,8 @@ class Simulation:
 
 def simulate_leads(p: Simulation, rhythm: Rhythm, n_samples: int, rng: np.random.Generator) -> FloatArray:
     """float32 (n_samples, leads): beats, then what the body and the recorder add, in steps of the converter."""
+    if not n_samples:
+        return np.zeros((0, len(p.leads)), dtype=np.float32)
     times = np.arange(n_samples) / p.sampling_rate_hz
     breath = rng.uniform(0.03, 0.07) * np.sin(rhythm.breathing(rhythm.time_s))
     beat_gain = 1 + breath + 0.02 * rng.standard_normal(len(breath))
@@ -111,7 +113,7 @@ def _fibrillatory_waves(times: Shape, lead: str, rng: np.random.Generator) -> Sh
 
 def _wander(times: Shape, rhythm: Rhythm, rng: np.random.Generator) -> Shape:
     """Baseline: breathing, and a slow drift through random levels every five seconds."""
-    knots = np.arange(0, times[-1] + 10 if len(times) else 10, 5.0)
+    knots = np.arange(0, times[-1] + 10, 5.0)
     drift = np.interp(times, knots, rng.normal(0, 0.06, len(knots)))
     wander: Shape = drift + rng.uniform(0.02, 0.08) * np.sin(rhythm.breathing(times) + rng.uniform(0, 6))
     return wander
@@ -123,5 +125,6 @@ def _muscle_noise(n_samples: int, rate_hz: float, rng: np.random.Generator) -> S
     coloured = np.convolve(rng.standard_normal(n_samples), np.full(5, 5**-0.5), mode="same")
     knots = np.arange(0, n_samples / rate_hz + 30, 15.0)
     swell = np.interp(np.arange(n_samples) / rate_hz, knots, rng.uniform(0.6, 1.4, len(knots)))
+    swell /= np.sqrt(np.mean(swell**2))
     noise: Shape = swell * (white + coloured[:n_samples]) * 2**-0.5
     return noise

@@ -114,9 +114,7 @@ def _reference_beats(source: SignalSource) -> BeatAnnotations | None:
     return BeatAnnotations(time_s, annotations.symbol[beats][order].astype(_SYMBOL))
 
 
-def _unusable(
-    duration_s: float, spec: FeatureSpec, annotations: BeatAnnotations | None, reason: Reason
-) -> WindowChunk:
+def _unusable(duration_s: float, spec: FeatureSpec, annotations: BeatAnnotations | None, reason: Reason) -> WindowChunk:
     """A recording that gives no window at all."""
     spans = [UnusableSpan(0.0, duration_s, reason)] if duration_s > 0 else []
     rejected = []

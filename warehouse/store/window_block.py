@@ -62,12 +62,12 @@ class WindowBlock:
 def lead_mask_to_bits(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.int16]:
     """bool (n, leads) to int16 (n,): bit i is slot i."""
     weights = (1 << np.arange(mask.shape[1])).astype(np.int16)
-    return (mask * weights).sum(axis=1).astype(np.int16)
+    return np.asarray((mask * weights).sum(axis=1), dtype=np.int16)
 
 
 def bits_to_lead_mask(bits: npt.NDArray[np.int16], n_leads: int) -> npt.NDArray[np.bool_]:
     """int16 (n,) to bool (n, leads)."""
-    return (bits[:, None] >> np.arange(n_leads)) & 1 == 1
+    return np.asarray((bits[:, None] >> np.arange(n_leads)) & 1 == 1)
 
 
 def to_datetime(recorded_at_us: int) -> datetime:

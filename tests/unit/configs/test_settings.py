@@ -47,7 +47,7 @@ def test_a_wrong_profile_names_file_and_key(tmp_path, text, message):
 
 def test_a_misspelt_variable_is_an_error_and_names_the_known_ones(monkeypatch):
     monkeypatch.setenv("ECG_WAREHOUSE_URI", "x")
-    with pytest.raises(ConfigurationError, match="ECG_WAREHOUSE_URI: is not a setting.*ECG_WAREHOUSE_URL"):
+    with pytest.raises(ConfigurationError, match=r"ECG_WAREHOUSE_URI: is not a setting.*ECG_WAREHOUSE_URL"):
         load_settings()
 
 

@@ -232,9 +232,7 @@ def test_where_all_leads_are_bad_the_least_lost_one_gives_the_reason():
 
 
 def windows_of(**trouble):
-    source = simulate_recording(
-        name="p", duration_s=60, sampling_rate_hz=RATE, leads=("MLII", "V1"), seed=5, **trouble
-    )
+    source = simulate_recording(name="p", duration_s=60, sampling_rate_hz=RATE, leads=("MLII", "V1"), seed=5, **trouble)
     return concatenate([chunk.windows for chunk in cut_windows(source, SPEC, block_s=60)])
 
 
@@ -299,6 +297,7 @@ def test_resampling_to_a_low_rate_does_not_fold_noise_back():
     time = np.arange(0, 20, 1 / 500.0)
     tone = band_pass(np.sin(2 * np.pi * 60 * time), sampling_rate_hz=500.0, band_hz=BAND)
     kept = resample(
-        tone, sampling_rate_hz=500.0, first_sample=0, target_rate_hz=100.0, target_first=500, target_n=1000, highest_hz=45.0
-    )
+        tone, sampling_rate_hz=500.0, first_sample=0,
+        target_rate_hz=100.0, target_first=500, target_n=1000, highest_hz=45.0,
+    )  # fmt: skip
     assert np.abs(kept).max() < 2e-3

@@ -39,7 +39,7 @@ def test_declared_rate_and_units_in_column_names(tmp_path: Path) -> None:
 
 
 def test_declarations(tmp_path: Path) -> None:
-    keys = "# patient: P-7\n# Sex: F\n# age: 61\n# device: 5\" patch\n# start_time: 2024-05-31T12:00:00+02:00\n"
+    keys = '# patient: P-7\n# Sex: F\n# age: 61\n# device: 5" patch\n# start_time: 2024-05-31T12:00:00+02:00\n'
     header = opened(tmp_path, keys + "unit=uV\nsampling_rate_hz: 500,,\n# a remark\n\nI,II\n1000,2000\n").header
     assert (header.patient_key, header.sex, header.age_years, header.device) == ("P-7", "female", 61, '5" patch')
     assert header.start_time == datetime(2024, 5, 31, 10, tzinfo=UTC)

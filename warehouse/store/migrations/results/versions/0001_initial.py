@@ -13,4 +13,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE training_runs, scoring_runs, scores, score_failures, recording_summaries, model_versions, episodes, anomalies")
+    op.execute(
+        "DROP TABLE training_runs, scoring_runs, scores, score_failures, "
+        "recording_summaries, model_versions, episodes, anomalies"
+    )

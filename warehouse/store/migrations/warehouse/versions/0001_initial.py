@@ -13,4 +13,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE unusable_spans, dead_letters, window_sets, recordings, data_spans, windows, patients, feature_versions")
+    op.execute(
+        "DROP TABLE unusable_spans, dead_letters, window_sets, recordings, "
+        "data_spans, windows, patients, feature_versions"
+    )
