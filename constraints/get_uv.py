@@ -95,19 +95,18 @@ def pip_settings(config_list: str, environ: Mapping[str, str]) -> Dict[str, str]
 
 
 def uv_environment(pip: Dict[str, str], environ: Mapping[str, str]) -> Dict[str, str]:
-    """Returns the variables that make uv use what pip is configured with; variables already set win."""
+    """Returns the variables that make uv use what pip is configured with; variables already set win.
+
+    Not pip's extra indexes and find-links: all that is locked is public, and uv would take a file from the first place
+    that has the version, though another has the wheel for this platform.
+    """
     wanted = {
         "UV_DEFAULT_INDEX": pip.get("index-url", ""),
-        "UV_INDEX": " ".join(pip.get("extra-index-url", "").split()),
-        "UV_FIND_LINKS": ",".join(pip.get("find-links", "").split()),
         "UV_INSECURE_HOST": " ".join(pip.get("trusted-host", "").split()),
         "UV_HTTP_TIMEOUT": pip.get("timeout", pip.get("default-timeout", "")),
         "SSL_CERT_FILE": pip.get("cert", ""),
         "ALL_PROXY": pip.get("proxy", ""),
     }
-    if wanted["UV_INDEX"]:
-        # As pip does it: an index that has some other version of a package does not hide the one that is locked.
-        wanted["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     return {name: value for name, value in wanted.items() if value and not environ.get(name)}
 
 

@@ -29,9 +29,6 @@ def lock_all(options: Sequence[str]) -> None:
         SetupError: requirements contradict each other, or a package cannot be reached.
     """
     uv, environ = ready_uv(ROOT, [sys.executable])
-    # A machine's own wheels and second indexes hold a choice of files; a lock holds the hashes of all that are public.
-    for name in ("UV_INDEX", "UV_FIND_LINKS"):
-        environ.pop(name, None)
     tools = _dev_requirements()
     command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-emit-index-url", "--generate-hashes", *options]
 

@@ -164,7 +164,10 @@ def _plan(
         settings.ingest.split_shares,
         forced,
     )
-    return [Job(source, header, patients[alias], spec, settings.ingest, now) for source, header, spec, alias in opened]
+    disk = None if settings.warehouse_url else settings.data_dir
+    return [
+        Job(source, header, patients[alias], spec, settings.ingest, now, disk) for source, header, spec, alias in opened
+    ]
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:

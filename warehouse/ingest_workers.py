@@ -12,18 +12,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 import numpy as np
 
 from configs import contract
 from configs.contract import FeatureSpec
-from configs.errors import EXIT_UNEXPECTED, SourceError, UnavailableError
+from configs.errors import EXIT_UNEXPECTED, SourceError, StorageError, UnavailableError
 from configs.settings import IngestSettings
 from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, SignalSource, UnusableSpan, WindowChunk, Windows
 from warehouse.signal.quality import recording_notes
 from warehouse.signal.readers import PrecutSource, SourceRef, open_source, read_ucr
 from warehouse.signal.windows import choose_leads, cut_windows
+from warehouse.store.database import free_bytes
 from warehouse.store.warehouse import Ingested, Patient, Warehouse
+
+_BEATS_PER_S = 1.5
+_ROW_BYTES = 200
+_RESERVE_BYTES = 48 * 2**20  # WAL segments, and what PostgreSQL writes when it stops
 
 #: A recording, or where to find one: a simulated one is handed over open.
 Source = SourceRef | SignalSource
@@ -35,6 +41,7 @@ class Job:
 
     Attributes:
         now: stands in for an unknown start time.
+        disk: where the embedded database keeps its data; None when the database is somebody else's.
     """
 
     source: Source
@@ -43,6 +50,7 @@ class Job:
     spec: FeatureSpec
     settings: IngestSettings
     now: datetime
+    disk: Path | None
 
 
 def run_jobs(jobs: Sequence[Job], warehouse: Warehouse) -> Iterator[Ingested | SourceError]:
@@ -123,6 +131,7 @@ def _write_in_worker(job: Job) -> Ingested | SourceError:
 
 def write(job: Job, warehouse: Warehouse) -> Ingested | SourceError:
     """Cuts and stores one recording; a file that turns out damaged half way is returned as its error."""
+    _check_space(job)
     try:
         if isinstance(job.source, SourceRef) and job.source.format == "ucr":
             precut = read_ucr(job.source)
@@ -134,6 +143,20 @@ def write(job: Job, warehouse: Warehouse) -> Ingested | SourceError:
         return _write_signal(job, source, warehouse)
     except SourceError as error:
         return error
+
+
+def _check_space(job: Job) -> None:
+    """A database that runs into the end of its disk stops and cannot be read until there is space: stop before."""
+    if job.disk is None:
+        return
+    window_bytes = 2 * 2 * job.spec.window_samples * job.spec.n_leads + _ROW_BYTES  # samples and template, int16
+    needed = _RESERVE_BYTES + 2 * window_bytes * _BEATS_PER_S * job.header.duration_s  # twice: table and WAL
+    if (free := free_bytes(job.disk)) < needed:
+        raise StorageError(
+            str(job.disk),
+            f"the disk is full: {free // 2**20} MB left, {job.header.name} needs {needed / 2**20:.0f}",
+            "Free space, or set ECG_DATA_DIR elsewhere, and run again: it goes on where it stopped.",
+        )
 
 
 def _check_unchanged(job: Job, ref: SourceRef, header: RecordingHeader) -> None:

@@ -149,7 +149,7 @@ def test_without_pip_the_uv_on_path_is_used_or_the_way_out_is_named(
     assert get_uv.install_uv(tmp_path, pin, None) == str(uv)
 
 
-def test_pip_configuration_reaches_uv() -> None:
+def test_pip_configuration_reaches_uv_but_not_its_extra_places() -> None:
     config = "\n".join(
         [
             "global.index-url='https://mirror.example/simple'",
@@ -164,9 +164,6 @@ def test_pip_configuration_reaches_uv() -> None:
     )
     assert get_uv.uv_environment(settings, {"SSL_CERT_FILE": "/mine.pem"}) == {
         "UV_DEFAULT_INDEX": "https://team.example/simple",
-        "UV_INDEX": "https://a.example/simple https://b.example/simple",
-        "UV_INDEX_STRATEGY": "unsafe-best-match",
-        "UV_FIND_LINKS": "/wheels,/more",
         "UV_INSECURE_HOST": "mirror.example",
     }
     assert get_uv.uv_environment(get_uv.pip_settings("", {}), {}) == {}

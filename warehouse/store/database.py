@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import logging
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from configs.errors import ConfigurationError, DatabaseUnavailableError, EcgErro
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 KINDS = ("warehouse", "results")
+_ENOUGH_BYTES = 17 * 2**20  # PostgreSQL stops when it cannot make a WAL segment, which are of 16 MiB
+_NEW_BYTES = 64 * 2**20  # what its empty data directory takes
 _MIGRATION_LOCK = 0x454347  # any number that every process of this platform agrees on
 
 
@@ -89,12 +93,36 @@ def _start_embedded(data_dir: Path) -> str:
     return str(server.get_uri())
 
 
-def _embedded_failed(directory: Path, error: Exception) -> DatabaseUnavailableError:
-    reason = str(error).strip().splitlines()
+def _embedded_failed(directory: Path, error: Exception) -> EcgError:
+    needed = _ENOUGH_BYTES if (directory / "PG_VERSION").exists() else _NEW_BYTES
+    if (free := free_bytes(directory)) < needed:
+        return _disk_full(str(directory), free)
+    reason = (_last_fatal(directory / "log") or str(error)).strip().splitlines()
     return DatabaseUnavailableError(
         str(directory),
         f"the embedded PostgreSQL did not start ({reason[-1] if reason else type(error).__name__})",
         f"See {directory / 'log'}, or set ECG_WAREHOUSE_URL and ECG_RESULTS_URL to a server of yours.",
+    )
+
+
+def _last_fatal(log: Path) -> str | None:
+    """Why the server gave up, in its own words; None when it does not say."""
+    if not log.is_file():
+        return None
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-100:]
+    found = [re.split(r"(?:FATAL|PANIC):\s+", line) for line in lines]
+    return next((parts[-1] for parts in reversed(found) if len(parts) > 1), None)
+
+
+def free_bytes(directory: Path) -> int:
+    """What is left on the disk a directory is on; the directory need not be there yet."""
+    there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _disk_full(subject: str, free: int) -> StorageError:
+    return StorageError(
+        subject, f"the disk is full ({free // 2**20} MB left)", "Free space and run again; nothing was stored half."
     )
 
 
@@ -166,6 +194,9 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
                 where, str(original).strip().splitlines()[0], "Correct the URL, or let its user create tables."
             ) from error
         if isinstance(original, psycopg2.OperationalError | psycopg2.InterfaceError):
+            embedded = Path(str(url.query.get("host", "")))  # its socket is where its data are
+            if (embedded / "PG_VERSION").exists() and (free := free_bytes(embedded)) < _ENOUGH_BYTES:
+                raise _disk_full(where, free) from error
             reason = str(original).strip().splitlines()
             raise DatabaseUnavailableError(
                 where,
