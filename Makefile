@@ -40,14 +40,12 @@ format: environment ## let ruff format the code and fix what it can
 	$(VENV)/ruff check --fix-only --quiet .
 	$(VENV)/ruff format .
 
-bench: environment ## how fast ingest, training input and scoring are on this machine
+bench: environment ## how fast COPY, ingest and scoring are on this machine (after make demo)
 	$(VENV)/python -m pipelines.benchmark_speed $(ARGS)
 
-docs: environment ## write docs/data-dictionary.md and docs/configuration.md from the code
-	@mkdir -p build docs
-	$(VENV)/python -m warehouse.store.dictionary > build/data-dictionary.md
-	$(VENV)/python -m configs.document > build/configuration.md
-	mv build/data-dictionary.md build/configuration.md docs/
+docs: environment ## write docs/data-dictionary.md, docs/configuration.md and configs/default.yaml from the code
+	$(VENV)/python -m warehouse.store.dictionary
+	$(VENV)/python -m configs.document
 
 lock: environment ## resolve the lock files in constraints/ anew (ARGS=--upgrade takes newer versions)
 	$(VENV)/python constraints/lock.py $(ARGS)

@@ -50,6 +50,9 @@ def main(
             help="Beam option instead of scoring.beam_args, e.g. --beam-arg=--runner=FlinkRunner; may be given again."
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try windows again that could not be scored before.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the counts here.")] = None,
 ) -> None:
     """Score windows of the warehouse and write scores, anomalies, episodes and summaries to the results database.
@@ -61,7 +64,9 @@ def main(
     """
     settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}})
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
-        report = score(settings, stores, model_version=model_version, splits=split, recordings=recording)
+        report = score(
+            settings, stores, model_version=model_version, splits=split, recordings=recording, retry_failed=retry_failed
+        )
     cli.write_json(json_file, asdict(report))
     cli.note(
         f"Model version {report.model_version}: {report.scored} of {report.windows_in} windows without a score "
@@ -79,6 +84,7 @@ def score(
     model_version: int | None = None,
     splits: Sequence[str] | None = None,
     recordings: Sequence[str] | None = None,
+    retry_failed: bool = False,
 ) -> ScoreReport:
     """Scores what has no score for a model version, and summarises the recordings that changed.
 
@@ -87,7 +93,11 @@ def score(
         NotFoundError: a recording asked for is not in the warehouse.
     """
     started = time.monotonic()
-    model = stores.results.models(model_version)[0] if model_version else stores.results.latest_model()
+    model = (
+        stores.results.models(model_version)[0]
+        if model_version
+        else stores.results.latest_model(settings.features.digest)
+    )
     model_dir = verified_model_dir(settings, model)
     spec = FeatureSpec.model_validate(model.feature_spec)
     sets = stores.warehouse.window_sets(
@@ -98,6 +108,8 @@ def score(
         raise NotFoundError(
             f"recording {', '.join(sorted(missing))}", "is not in the warehouse in the model's geometry"
         )
+    if retry_failed:
+        stores.results.forget_failures(model.model_version, sets)
     pending = _pending(stores.results, model.model_version, sets)
     windows_in = sum(left for _, left in pending)
     unusable = sum(s.n_rejected for s in sets)

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,8 +17,8 @@ from rich.table import Table
 
 from components.lineage import code_digest, git_revision, model_digest
 from configs import cli
-from configs.contract import SPLITS
-from configs.errors import DataInvalidError, EcgError, NotBlessedError
+from configs.contract import SPLITS, FeatureSpec
+from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings, load_settings
 from pipelines.stages import find_error, logs_to, outputs_of_last_run
 from warehouse.store import Stores, open_stores
@@ -81,6 +82,39 @@ def main(
         cli.note(f"Model version {trained.model_version} is in {settings.models_dir}. Next: python -m pipelines.score")
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What a run is about to do."""
+
+    settings: Settings
+    span: DataSpan
+    spec: FeatureSpec
+    config: Mapping[str, Any]
+    champion: ModelVersion | None
+    push: bool
+    force: bool
+
+    @property
+    def run_key(self) -> str:
+        """Of data, code and configuration: same key, same model."""
+        content = {"span": self.span.digest, "config": self.config, "code": code_digest()}
+        return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def home(self) -> Path:
+        """Where this model's runs, metadata, logs and schemas are."""
+        return self.settings.data_dir.resolve() / "tfx" / self.settings.training.model_name
+
+    @property
+    def pushed_champion(self) -> ModelVersion | None:
+        """The champion, if it came from this very plan and is still where it was pushed."""
+        model = self.champion
+        if model is None or model.run_key != self.run_key:
+            return None
+        pushed = self.settings.models_dir / model.model_name / str(model.model_version) / "saved_model.pb"
+        return model if pushed.is_file() else None
+
+
 def train(
     settings: Settings, stores: Stores, *, push: bool = True, force: bool = False, feature_version: str | None = None
 ) -> Trained:
@@ -98,131 +132,142 @@ def train(
     version = feature_version or settings.features.digest
     span = stores.warehouse.freeze_span(version, settings.training.max_windows)
     _check_splits(span)
-    spec = stores.warehouse.feature_spec(version)
     config = {
         "training": settings.training.model_dump(mode="json"),
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "feature_version": version,
     }
-    run_key = _run_key(span, config)
-    champion = _newest(stores)
-    if push and not force and champion is not None and _is_current(settings, champion, run_key):
-        cli.note(f"Nothing has changed since model version {champion.model_version}: not trained again (--force does).")
-        return Trained(champion.model_version, True, champion.card["metrics"], {})
-    cli.note(
-        f"Training on data span {span.span}: {span.n_windows} windows of {len(span.content['window_sets'])} recordings"
-    )
+    spec = stores.warehouse.feature_spec(version)
+    plan = _Plan(settings, span, spec, config, _newest(stores, version), push, force)
+    if push and not force and (current := plan.pushed_champion) is not None:
+        cli.note(f"Nothing has changed since model version {current.model_version}: not trained again (--force does).")
+        return Trained(current.model_version, True, current.card["metrics"], {})
+    limit = f", at most {settings.training.max_windows} a split" if settings.training.max_windows else ""
+    n_recordings = len(span.content["window_sets"])
+    cli.note(f"Training on data span {span.span}: {span.n_windows} windows of {n_recordings} recordings{limit}")
     run_id = stores.results.start_training_run(
         {
-            "run_key": run_key,
+            "run_key": plan.run_key,
             "data_span": span.span,
             "config": config,
             "code_revision": f"{code_digest()} {git_revision()}",
         }
     )
-    seconds: dict[str, float] = {}
+    record: dict[str, Any] = {"seconds": {}}
     try:
-        trained = _run(settings, stores, span, spec, config, run_id, run_key, champion, seconds, push, force)
-    except EcgError as error:
-        status = {DataInvalidError: "data_invalid", NotBlessedError: "not_blessed"}.get(type(error), "failed")
-        stores.results.finish_training_run(run_id, {"status": status, "error": str(error), "seconds": seconds})
-        raise
+        trained = _run(plan, stores, record)
     except BaseException as error:
-        stores.results.finish_training_run(run_id, {"status": "failed", "error": repr(error), "seconds": seconds})
+        known: dict[type[BaseException], str] = {DataInvalidError: "data_invalid", NotBlessedError: "not_blessed"}
+        status = known.get(type(error), "failed")
+        stores.results.finish_training_run(run_id, {**record, "status": status, "error": str(error) or repr(error)})
         raise
+    status = "pushed" if trained.model_version else "blessed"
+    stores.results.finish_training_run(run_id, {**record, "status": status, "model_version": trained.model_version})
     return trained
 
 
-def _run(
-    settings: Settings,
-    stores: Stores,
-    span: DataSpan,
-    spec: Any,
-    config: Mapping[str, Any],
-    run_id: int,
-    run_key: str,
-    champion: ModelVersion | None,
-    seconds: dict[str, float],
-    push: bool,
-    force: bool,
-) -> Trained:
-    name = settings.training.model_name
-    home = settings.data_dir.resolve() / "tfx" / name
-    metadata_path = home / "metadata.sqlite"
-    log_path = home / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
-    schema_dir = home / "schemas" / spec.digest
+def _run(plan: _Plan, stores: Stores, record: dict[str, Any]) -> Trained:
+    """Runs the stages and registers what was pushed; fills `record` as far as it gets."""
+    schema_dir = plan.home / "schemas" / plan.spec.digest
     schemas = sorted(schema_dir.glob("v*/schema.pbtxt"), key=lambda path: int(path.parent.name[1:]))
-    baseline = champion.card["artifacts"].get("Trainer.model") if champion is not None and push else None
-    os.environ["ECG_WAREHOUSE_URL"] = stores.warehouse.url  # for Beam's workers: see components.example_gen
-    with logs_to(log_path, cli.note) as stage_seconds:
-        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+    log_path = plan.home / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
+    with logs_to(log_path, cli.note) as seconds, _warehouse_for_workers(stores.warehouse.url):
+        outputs = _run_stages(plan, schemas[-1] if schemas else None, log_path, seconds, record)
 
         from components.schema import save_curated
         from pipelines.training_outcome import read_outcome
-        from pipelines.training_pipeline import create_pipeline
 
-        home.mkdir(parents=True, exist_ok=True)
-        pipeline = create_pipeline(
-            name=name,
-            root=home / "runs",
-            metadata_path=metadata_path,
-            span=span,
-            spec=spec,
-            training=settings.training,
-            evaluation=settings.evaluation,
-            schema_file=schemas[-1] if schemas else None,
-            baseline_uri=baseline if baseline and Path(baseline).is_dir() else None,
-            push_dir=settings.models_dir.resolve() / name if push else None,
-            beam_args=settings.scoring.beam_args,
-            enable_cache=not force,
-        )
-        try:
-            LocalDagRunner().run(pipeline)
-        except Exception as error:
-            known = find_error(error)
-            if known is None:
-                cli.note(f"The log of this run is {log_path}")
-                raise
-            raise known from error
-        finally:
-            seconds.update(stage_seconds)
-        outputs = outputs_of_last_run(metadata_path)
         outcome = read_outcome(outputs)
-        if not schemas:
-            save_curated(
-                Path(outputs["SchemaGen", "schema"].uri) / "schema.pbtxt", schema_dir / "v1" / "schema.pbtxt", spec
+        record |= {"metrics": outcome.metrics, "artifacts": outcome.artifacts}
+        if not outcome.blessed:
+            raise NotBlessedError(
+                "model", "trained but not blessed:\n  " + "\n  ".join(outcome.failures), "The last pushed model stays."
             )
-    finished = {"metrics": outcome.metrics, "artifacts": outcome.artifacts, "seconds": seconds}
-    if not outcome.blessed:
-        stores.results.finish_training_run(
-            run_id, {**finished, "status": "not_blessed", "error": "; ".join(outcome.failures)}
-        )
-        raise NotBlessedError(
-            "model", "trained but not blessed:\n  " + "\n  ".join(outcome.failures), "The last pushed model stays."
-        )
-    if outcome.pushed_version is None:
-        stores.results.finish_training_run(run_id, {**finished, "status": "blessed"})
-        return Trained(None, False, outcome.metrics, seconds)
-    _register(settings, stores, span, spec, config, run_key, outcome)
-    stores.results.finish_training_run(
-        run_id, {**finished, "status": "pushed", "model_version": outcome.pushed_version}
-    )
+        if outcome.pushed_version is not None:
+            _register(plan, stores, outcome)
+        if not schemas:  # last: a run killed before this finds the same stages in the cache
+            save_curated(
+                Path(outputs["SchemaGen", "schema"].uri) / "schema.pbtxt", schema_dir / "v1" / "schema.pbtxt", plan.spec
+            )
     return Trained(outcome.pushed_version, False, outcome.metrics, seconds)
 
 
-def _register(
-    settings: Settings, stores: Stores, span: DataSpan, spec: Any, config: Mapping[str, Any], run_key: str, outcome: Any
-) -> None:
+def _run_stages(
+    plan: _Plan, schema_file: Path | None, log_path: Path, seconds: dict[str, float], record: dict[str, Any]
+) -> dict[tuple[str, str], Any]:
+    """Runs the TFX pipeline; its output artifacts by stage and key."""
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+    from pipelines.training_pipeline import create_pipeline
+
+    settings, name = plan.settings, plan.settings.training.model_name
+    plan.home.mkdir(parents=True, exist_ok=True)
+    metadata_path = plan.home / "metadata.sqlite"
+    pipeline = create_pipeline(
+        name=name,
+        root=plan.home / "runs",
+        metadata_path=metadata_path,
+        span=plan.span,
+        spec=plan.spec,
+        training=settings.training,
+        evaluation=settings.evaluation,
+        schema_file=schema_file,
+        baseline_uri=_baseline_uri(plan),
+        push_dir=settings.models_dir.resolve() / name if plan.push else None,
+        beam_args=settings.scoring.beam_args,
+        enable_cache=not plan.force,
+    )
+    try:
+        LocalDagRunner().run(pipeline)
+    except Exception as error:
+        known = find_error(error)
+        if known is None:
+            cli.note(f"The log of this run is {log_path}")
+            raise
+        raise known from error
+    finally:
+        record["seconds"] = seconds
+    return outputs_of_last_run(metadata_path)
+
+
+def _baseline_uri(plan: _Plan) -> str | None:
+    """The champion's model artifact, which the new model must not be worse than."""
+    if plan.champion is None or not plan.push:
+        return None
+    uri = plan.champion.card["artifacts"]["Trainer.model"]
+    if Path(uri).is_dir():
+        return str(uri)
+    cli.note(f"{uri} is gone: the new model cannot be compared with version {plan.champion.model_version}")
+    return None
+
+
+@contextmanager
+def _warehouse_for_workers(url: str) -> Iterator[None]:
+    """Tells Beam's workers where the warehouse is: see components.example_gen."""
+    saved = os.environ.get("ECG_WAREHOUSE_URL")
+    os.environ["ECG_WAREHOUSE_URL"] = url
+    try:
+        yield
+    finally:
+        if saved is None:
+            del os.environ["ECG_WAREHOUSE_URL"]
+        else:
+            os.environ["ECG_WAREHOUSE_URL"] = saved
+
+
+def _register(plan: _Plan, stores: Stores, outcome: Any) -> None:
+    """Writes the model card beside the pushed model and both into the results database."""
     from components.model_card import CARD_FILE, build_card
 
-    name, version = settings.training.model_name, outcome.pushed_version
+    settings, spec, version = plan.settings, plan.spec, outcome.pushed_version
+    name = settings.training.model_name
     directory = settings.models_dir / name / str(version)
     card = build_card(
         model_name=name,
         model_version=version,
-        data_span=span.__dict__,
+        data_span=plan.span.__dict__,
         feature_spec=spec.model_dump(mode="json"),
-        config=config,
+        config=plan.config,
         code_digest=code_digest(),
         git_revision=git_revision(),
         calibration=outcome.calibration,
@@ -242,8 +287,8 @@ def _register(
             "feature_spec": spec.model_dump(mode="json"),
             "threshold": outcome.calibration["threshold"],
             "digest": model_digest(directory),
-            "data_span": span.span,
-            "run_key": run_key,
+            "data_span": plan.span.span,
+            "run_key": plan.run_key,
             "card": card,
         }
     )
@@ -262,20 +307,9 @@ def _check_splits(span: DataSpan) -> None:
         )
 
 
-def _newest(stores: Stores) -> ModelVersion | None:
-    models = stores.results.models()
-    return models[0] if models else None
-
-
-def _is_current(settings: Settings, model: ModelVersion, run_key: str) -> bool:
-    """Whether a model came from this very run key and is still where it was pushed."""
-    pushed = settings.models_dir / model.model_name / str(model.model_version) / "saved_model.pb"
-    return model.run_key == run_key and pushed.is_file()
-
-
-def _run_key(span: DataSpan, config: Mapping[str, Any]) -> str:
-    content = {"span": span.digest, "config": config, "code": code_digest()}
-    return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+def _newest(stores: Stores, feature_version: str) -> ModelVersion | None:
+    """The champion: the newest model that takes windows of this geometry."""
+    return next((model for model in stores.results.models() if model.feature_version == feature_version), None)
 
 
 def show_runs(runs: list[dict[str, Any]], json_file: Path | None) -> None:

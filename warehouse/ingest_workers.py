@@ -88,7 +88,7 @@ def _in_processes(jobs: Sequence[Job], workers: int, url: str) -> Iterator[Inges
             ) from error
         except BaseException:
             stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # waits: a worker that starts now still needs `stop`
             raise
 
 
@@ -154,7 +154,7 @@ def _check_space(job: Job) -> None:
     if (free := free_bytes(job.disk)) < needed:
         raise StorageError(
             str(job.disk),
-            f"the disk is full: {free // 2**20} MB left, {job.header.name} needs {needed / 2**20:.0f}",
+            f"the disk is full: {free // 2**20} MB left, {job.header.name} takes up to {needed / 2**20:.0f}",
             "Free space, or set ECG_DATA_DIR elsewhere, and run again: it goes on where it stopped.",
         )
 
@@ -218,7 +218,7 @@ def _write_precut(job: Job, precut: PrecutSource, warehouse: Warehouse) -> Inges
 
 def precut_chunk(precut: PrecutSource) -> WindowChunk:
     """Windows that came cut: no context, one second each; those the store cannot hold are rejected with a reason."""
-    n, window_samples, _ = precut.samples.shape
+    window_samples = precut.samples.shape[1]
     counts = precut.samples / contract.MV_PER_COUNT
     finite = np.isfinite(counts).all(axis=(1, 2))
     held = finite & (np.abs(np.where(np.isfinite(counts), counts, 0.0)).max(axis=(1, 2)) <= np.iinfo(np.int16).max)

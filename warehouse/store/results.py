@@ -85,13 +85,13 @@ class Results(Repository):
             raise NotFoundError(f"model version {model_version}", "does not exist", "GET /models lists them.")
         return found
 
-    def latest_model(self) -> ModelVersion:
-        """The newest pushed model.
+    def latest_model(self, feature_version: str | None = None) -> ModelVersion:
+        """The newest pushed model; of those that take windows of `feature_version`, when it is given.
 
         Raises:
             ModelUnavailableError: none was ever pushed.
         """
-        found = self.models()
+        found = [m for m in self.models() if feature_version in (None, m.feature_version)]
         if not found:
             raise ModelUnavailableError("model", "no version was pushed yet", "Run `python -m pipelines.train` first.")
         return found[0]
@@ -152,6 +152,23 @@ class Results(Repository):
         with self.transaction() as connection:
             ids = copy_out(connection, query, {"v": model_version, "a": first_id, "b": stop_id}, {"id": "int8"})["id"]
         return np.sort(ids)
+
+    def forget_failures(self, model_version: int, window_sets: Sequence[WindowSet]) -> None:
+        """Makes windows that could not be scored, and the summaries that count them, pending again."""
+        recordings = [s.recording_id for s in window_sets]
+        failures, summaries = t.score_failures.c, t.recording_summaries.c
+        with self.transaction() as connection:
+            failed = connection.execute(
+                t.score_failures.delete()
+                .where(failures.model_version == model_version, failures.recording_id.in_(recordings))
+                .returning(failures.recording_id)
+            )
+            touched = set(failed.scalars())
+            connection.execute(
+                t.recording_summaries.delete().where(
+                    summaries.model_version == model_version, summaries.recording_id.in_(touched)
+                )
+            )
 
     def done_count(self, model_version: int, first_id: int, stop_id: int) -> int:
         """How many ids `done_ids` would give."""

@@ -283,5 +283,5 @@ score_failures = sa.Table(
     sa.Column("recording_id", sa.BigInteger, nullable=False, comment="warehouse.recordings.recording_id."),
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
     sa.Column("reason", sa.Text, nullable=False, comment="What was wrong with the window or its score."),
-    comment="Windows the model could not score (dead letters of scoring). A later success removes the row.",
+    comment="Windows the model could not score (dead letters of scoring). They are tried again with --retry-failed.",
 )

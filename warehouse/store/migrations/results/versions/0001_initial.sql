@@ -122,7 +122,7 @@ CREATE TABLE score_failures (
     reason TEXT NOT NULL,
     PRIMARY KEY (model_version, window_id)
 );
-COMMENT ON TABLE score_failures IS 'Windows the model could not score (dead letters of scoring). A later success removes the row.';
+COMMENT ON TABLE score_failures IS 'Windows the model could not score (dead letters of scoring). They are tried again with --retry-failed.';
 COMMENT ON COLUMN score_failures.model_version IS 'Tried with.';
 COMMENT ON COLUMN score_failures.window_id IS 'warehouse.windows.window_id.';
 COMMENT ON COLUMN score_failures.recording_id IS 'warehouse.recordings.recording_id.';
