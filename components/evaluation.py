@@ -25,7 +25,7 @@ def eval_config(gates: EvaluationSettings, *, has_baseline: bool) -> tfma.EvalCo
     """TFMA's configuration.
 
     Args:
-        gates: least values, and how much worse than the last blessed model a new one may be.
+        gates: bounds, and how much worse than the last blessed model a new one may be.
         has_baseline: there is a last blessed model.
     """
     least = {
@@ -39,6 +39,11 @@ def eval_config(gates: EvaluationSettings, *, has_baseline: bool) -> tfma.EvalCo
         )
         for name, value in least.items()
     }
+    thresholds[FALSE_ALARM_RATE] = tfma.MetricThreshold(
+        value_threshold=tfma.GenericValueThreshold(
+            upper_bound=wrappers_pb2.DoubleValue(value=gates.max_false_alarm_rate)
+        )
+    )
     if has_baseline:
         thresholds[ROC_AUC].change_threshold.CopyFrom(
             tfma.GenericChangeThreshold(

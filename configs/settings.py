@@ -74,6 +74,9 @@ class EvaluationSettings(_Section):
     min_roc_auc: float = Field(0.80, ge=0, le=1, description="Smallest ROC-AUC on the test split.")
     min_average_precision: float = Field(0.20, ge=0, le=1, description="Smallest average precision on the test split.")
     min_recall_at_threshold: float = Field(0.10, ge=0, le=1, description="Smallest share of anomalous beats flagged.")
+    max_false_alarm_rate: float = Field(
+        0.75, ge=0, le=1, description="Largest share of normal beats flagged on the test split."
+    )
     max_roc_auc_drop: float = Field(
         0.02, ge=0, le=1, description="Largest loss of ROC-AUC against the last blessed model."
     )

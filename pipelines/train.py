@@ -106,6 +106,17 @@ class _Plan:
         return self.settings.data_dir.resolve() / "tfx" / self.settings.training.model_name
 
     @property
+    def schema_dir(self) -> Path:
+        """Where the versions v1, v2, ... of this geometry's curated schema are."""
+        return self.home / "schemas" / self.spec.digest
+
+    @property
+    def curated_schema(self) -> Path | None:
+        """The newest version; None before the first run."""
+        versions = self.schema_dir.glob("v*/schema.pbtxt")
+        return max(versions, key=lambda path: int(path.parent.name[1:]), default=None)
+
+    @property
     def pushed_champion(self) -> ModelVersion | None:
         """The champion, if it came from this very plan and is still where it was pushed."""
         model = self.champion
@@ -168,13 +179,11 @@ def train(
 
 def _run(plan: _Plan, stores: Stores, record: dict[str, Any]) -> Trained:
     """Runs the stages and registers what was pushed; fills `record` as far as it gets."""
-    schema_dir = plan.home / "schemas" / plan.spec.digest
-    schemas = sorted(schema_dir.glob("v*/schema.pbtxt"), key=lambda path: int(path.parent.name[1:]))
     log_path = plan.home / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.log"
     with logs_to(log_path, cli.note) as seconds, _warehouse_for_workers(stores.warehouse.url):
-        outputs = _run_stages(plan, schemas[-1] if schemas else None, log_path, seconds, record)
+        record["seconds"] = seconds
+        outputs = _run_stages(plan, log_path)
 
-        from components.schema import save_curated
         from pipelines.training_outcome import read_outcome
 
         outcome = read_outcome(outputs)
@@ -185,28 +194,28 @@ def _run(plan: _Plan, stores: Stores, record: dict[str, Any]) -> Trained:
             )
         if outcome.pushed_version is not None:
             _register(plan, stores, outcome)
-        if not schemas:  # last: a run killed before this finds the same stages in the cache
-            save_curated(
-                Path(outputs["SchemaGen", "schema"].uri) / "schema.pbtxt", schema_dir / "v1" / "schema.pbtxt", plan.spec
-            )
     return Trained(outcome.pushed_version, False, outcome.metrics, seconds)
 
 
-def _run_stages(
-    plan: _Plan, schema_file: Path | None, log_path: Path, seconds: dict[str, float], record: dict[str, Any]
-) -> dict[tuple[str, str], Any]:
-    """Runs the TFX pipeline; its output artifacts by stage and key."""
-    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-
-    from pipelines.training_pipeline import create_pipeline
+def _run_stages(plan: _Plan, log_path: Path) -> dict[tuple[str, str], Any]:
+    """Runs the TFX pipeline, after the one that infers the schema where there is none; its outputs by stage and key."""
+    from pipelines.training_pipeline import PipelineHome, create_pipeline, create_schema_pipeline
 
     settings, name = plan.settings, plan.settings.training.model_name
     plan.home.mkdir(parents=True, exist_ok=True)
-    metadata_path = plan.home / "metadata.sqlite"
+    home = PipelineHome(
+        name, plan.home / "runs", plan.home / "metadata.sqlite", settings.scoring.beam_args, enable_cache=not plan.force
+    )
+    schema_file = plan.curated_schema
+    if schema_file is None:
+        from components.schema import save_curated
+
+        outputs = _execute(create_schema_pipeline(home, span=plan.span, training=settings.training), home, log_path)
+        schema_file = plan.schema_dir / "v1" / "schema.pbtxt"
+        save_curated(Path(outputs["SchemaGen", "schema"].uri) / "schema.pbtxt", schema_file, plan.spec)
+        cli.note(f"First run: the schema inferred from this data is now {schema_file}")
     pipeline = create_pipeline(
-        name=name,
-        root=plan.home / "runs",
-        metadata_path=metadata_path,
+        home,
         span=plan.span,
         spec=plan.spec,
         training=settings.training,
@@ -214,9 +223,13 @@ def _run_stages(
         schema_file=schema_file,
         baseline_uri=_baseline_uri(plan),
         push_dir=settings.models_dir.resolve() / name if plan.push else None,
-        beam_args=settings.scoring.beam_args,
-        enable_cache=not plan.force,
     )
+    return _execute(pipeline, home, log_path)
+
+
+def _execute(pipeline: Any, home: Any, log_path: Path) -> dict[tuple[str, str], Any]:
+    from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
     try:
         LocalDagRunner().run(pipeline)
     except Exception as error:
@@ -225,9 +238,7 @@ def _run_stages(
             cli.note(f"The log of this run is {log_path}")
             raise
         raise known from error
-    finally:
-        record["seconds"] = seconds
-    return outputs_of_last_run(metadata_path)
+    return outputs_of_last_run(home.metadata_path)
 
 
 def _baseline_uri(plan: _Plan) -> str | None:

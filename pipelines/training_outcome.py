@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.evaluation import AVERAGE_PRECISION, FALSE_ALARM_RATE, RECALL, ROC_AUC
 from components.trainer import CALIBRATION_FILE
 
 Metrics = dict[str, float]
@@ -63,6 +64,10 @@ def _read_metrics(evaluation_uri: str) -> tuple[Metrics, dict[str, Metrics]]:
     for key, metrics in result.slicing_metrics:
         values = {name: float(value.get("doubleValue", "nan")) for name, value in metrics[""][""].items()}
         values = {name: value for name, value in values.items() if math.isfinite(value)}
+        if not {RECALL, FALSE_ALARM_RATE} <= values.keys():  # one class only: TFMA's 0.0 would be read as a result
+            values = {
+                name: value for name, value in values.items() if not name.startswith((ROC_AUC, AVERAGE_PRECISION))
+            }
         by_slice[",".join(f"{feature}={value}" for feature, value in key)] = values
     return by_slice.pop("", {}), by_slice
 
@@ -102,5 +107,8 @@ def _slice_name(key: Any) -> str:
 
 def _bound(threshold: Any) -> str:
     if threshold.HasField("value_threshold"):
-        return f"at least {threshold.value_threshold.lower_bound.value:g} is needed"
+        bounds = threshold.value_threshold
+        if bounds.HasField("upper_bound"):
+            return f"at most {bounds.upper_bound.value:g} is allowed"
+        return f"at least {bounds.lower_bound.value:g} is needed"
     return f"it may fall by at most {-threshold.change_threshold.absolute.value:g} against the last blessed model"

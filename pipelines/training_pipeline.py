@@ -1,7 +1,9 @@
 """The TFX training pipeline: which stages, in which order, with which values. Every value is an argument."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tfx import v1 as tfx
 from tfx.proto import trainer_pb2
@@ -20,33 +22,65 @@ from warehouse.store.warehouse import DataSpan
 CODE = "code_digest"
 
 
+@dataclass(frozen=True)
+class PipelineHome:
+    """Where a pipeline lives: its name, its artifacts, ML Metadata's SQLite file, and how Beam runs."""
+
+    name: str
+    root: Path
+    metadata_path: Path
+    beam_args: Sequence[str]
+    enable_cache: bool
+
+    def pipeline(self, stages: Sequence[Any]) -> tfx.dsl.Pipeline:
+        """These stages as a pipeline of this home."""
+        return tfx.dsl.Pipeline(
+            pipeline_name=self.name,
+            pipeline_root=str(self.root),
+            components=list(stages),
+            enable_cache=self.enable_cache,
+            metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+                str(self.metadata_path)
+            ),
+            beam_pipeline_args=list(self.beam_args),
+        )
+
+
+def create_schema_pipeline(home: PipelineHome, *, span: DataSpan, training: TrainingSettings) -> tfx.dsl.Pipeline:
+    """Builds the pipeline that a first run starts with: infers the schema that is curated from then on.
+
+    Args:
+        span: which windows to read.
+        training: for the size of a read.
+    """
+    example_gen = PostgresExampleGen(span, block_windows=training.block_windows)
+    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
+    schema_gen = tfx.components.SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=True)
+    return home.pipeline([example_gen, statistics_gen, schema_gen])
+
+
 def create_pipeline(
+    home: PipelineHome,
     *,
-    name: str,
-    root: Path,
-    metadata_path: Path,
     span: DataSpan,
     spec: FeatureSpec,
     training: TrainingSettings,
     evaluation: EvaluationSettings,
-    schema_file: Path | None,
+    schema_file: Path,
     baseline_uri: str | None,
     push_dir: Path | None,
-    beam_args: Sequence[str],
-    enable_cache: bool,
 ) -> tfx.dsl.Pipeline:
-    """Builds the pipeline.
+    """Builds the training pipeline.
 
     Args:
-        name: of the pipeline in ML Metadata.
-        root: where stages put their artifacts.
-        metadata_path: ML Metadata's SQLite file.
+        home: where it lives.
         span: which windows to read.
-        schema_file: the curated schema; None infers one (first run).
+        spec: geometry of the windows.
+        training: of the autoencoders.
+        evaluation: the gates.
+        schema_file: the curated schema.
         baseline_uri: model artifact that the new one must not be worse than; None when there is none.
         push_dir: where the Pusher puts a blessed model; None trains and evaluates without pushing.
-        beam_args: Beam options of the data stages.
-        enable_cache: reuse stages whose inputs and code have not changed.
     """
     code = code_digest()
 
@@ -55,10 +89,7 @@ def create_pipeline(
 
     # What the data looks like, what it should look like, and whether it does.
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
-    if schema_file is None:
-        schema_gen = tfx.components.SchemaGen(statistics=statistics_gen.outputs["statistics"], infer_feature_shape=True)
-    else:
-        schema_gen = tfx.components.ImportSchemaGen(schema_file=str(schema_file))
+    schema_gen = tfx.components.ImportSchemaGen(schema_file=str(schema_file))
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
@@ -121,11 +152,4 @@ def create_pipeline(
                 ),
             )
         )
-    return tfx.dsl.Pipeline(
-        pipeline_name=name,
-        pipeline_root=str(root),
-        components=stages,
-        enable_cache=enable_cache,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(str(metadata_path)),
-        beam_pipeline_args=list(beam_args),
-    )
+    return home.pipeline(stages)
