@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
 from configs.errors import EXIT_UNAVAILABLE, EXIT_UNEXPECTED, EcgError, StorageError
@@ -63,6 +64,14 @@ def fail(line: str, code: int) -> None:
     """Prints `line` as the error and exits with `code`."""
     stderr.print(Text.assemble(("error", "bold red"), f": {_printable(line)}"))
     raise SystemExit(code)
+
+
+def show(table: Table) -> None:
+    """Prints a table to standard output; wide where that is not a terminal, so that nothing is cut off."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)
+    console.print(table)
 
 
 def note(line: str) -> None:

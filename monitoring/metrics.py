@@ -5,11 +5,11 @@ services in one process do not meet.
 """
 
 import platform
-from importlib import metadata
+import tomllib
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
-_DISTRIBUTION = "ecg-anomaly-platform"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 #: Upper edges in seconds: a listing takes milliseconds, an explanation by the model some tens of them.
@@ -17,11 +17,11 @@ DURATION_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 
 
 def platform_version() -> str:
-    """This platform's version; `0+unknown` where it runs from a folder that was not installed."""
-    try:
-        return metadata.version(_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
+    """This platform's version: of the checkout it runs from (pyproject.toml), which is never installed as a package."""
+    pyproject = Path(__file__).parent.parent / "pyproject.toml"
+    if not pyproject.is_file():
         return "0+unknown"
+    return str(tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"])
 
 
 def new_registry() -> CollectorRegistry:

@@ -14,7 +14,6 @@ import numpy as np
 import sqlalchemy as sa
 import typer
 from psycopg2.extras import execute_values
-from rich.console import Console
 from rich.table import Table
 
 from configs import cli
@@ -63,7 +62,7 @@ def main(
     table = Table("figure", "median", "lowest", "highest")
     for name, figure in figures.items():
         table.add_row(name, *(f"{figure[key]:,.2f}" for key in ("median", "lowest", "highest")))
-    Console().print(table)
+    cli.show(table)
     cli.note(f"Figures: {json_file}")
 
 

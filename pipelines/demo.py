@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import httpx
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from configs import cli
@@ -169,7 +168,7 @@ def show_top(stores: Stores, model_version: int, feature_version: str) -> None:
     table = Table("recording", "time", "lead", "score", "reference", title="Ten most anomalous held-out beats")
     for beat in stores.results.most_anomalous(model_version, sets, 10):
         table.add_row(beat["recording"], clock(beat["r_peak_s"]), beat["lead"], f"{beat['score']:.2f}", beat["label"])
-    Console().print(table)
+    cli.show(table)
 
 
 def clock(seconds: float) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from components.lineage import code_digest, git_revision, model_digest
@@ -344,7 +343,7 @@ def show_runs(runs: list[dict[str, Any]], json_file: Path | None) -> None:
             str(run["model_version"] or ""),
             artifacts.get("Trainer.model_run", ""),
         )
-    Console().print(table)
+    cli.show(table)
     if not runs:
         cli.note("No runs yet. Next: python -m pipelines.train")
 

@@ -1,5 +1,6 @@
 """The SavedModel in this process: the embedded default, and the fastest for batches."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ class InProcessModelClient:
     """
 
     def __init__(self, directory: Path, *, batch_size: int = 1024) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its notes on missing GPUs are no news to the user
         import tensorflow as tf  # here, so that a process that only imports this module stays light
 
         try:

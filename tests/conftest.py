@@ -1,4 +1,4 @@
-"""What tests share: a clean environment, real PostgreSQL, recordings, commands as a user runs them, and looks inside."""
+"""What tests share: a clean environment, recordings, real PostgreSQL, and commands as a user runs them."""
 
 import contextlib
 import itertools
@@ -6,18 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from configs.settings import Settings, load_settings
 from warehouse.store import Stores, open_stores
 from warehouse.store.database import DatabaseUrls, resolve_urls
-from warehouse.store.warehouse import Warehouse
 
 PROJECT = Path(__file__).parents[1]
 
@@ -43,34 +42,11 @@ def mitdb_dir() -> Path:
     return Path(named)
 
 
-def write_wfdb(folder: Path, name: str, samples: np.ndarray, leads: Sequence[str], **options: Any) -> Path:
-    """Writes a record of format 16 at 250 Hz and returns its header.
-
-    Args:
-        samples: (n, leads), millivolts.
-        options: `beats`, the beats' sample numbers, with `symbols`, theirs; the rest goes to wfdb.wrsamp.
-    """
-    import wfdb  # takes a second, which unit tests need not spend
-
-    folder.mkdir(parents=True, exist_ok=True)
-    beats, symbols = options.pop("beats", None), options.pop("symbols", None)
-    wfdb.wrsamp(
-        name, fs=250, units=["mV"] * len(leads), sig_name=list(leads), p_signal=np.asarray(samples, dtype=np.float64),
-        fmt=["16"] * len(leads), adc_gain=[200] * len(leads), baseline=[0] * len(leads), write_dir=str(folder), **options,
-    )  # fmt: skip
-    if beats is not None:
-        wfdb.wrann(name, "atr", np.asarray(beats), np.asarray(symbols), write_dir=str(folder))
-    return folder / f"{name}.hea"
-
-
-@pytest.fixture(scope="session", name="write_wfdb")
-def _write_wfdb() -> Callable[..., Path]:
-    return write_wfdb
-
-
 @pytest.fixture(scope="session")
 def wfdb_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """WFDB records sim000 ... sim005 of six simulated patients: three minutes at 250 Hz, two leads, annotated."""
+    from ecg_files import write_wfdb  # these take seconds to load, which unit tests need not spend
+
     from warehouse.signal.simulate import simulate_cohort
 
     folder = tmp_path_factory.mktemp("wfdb")
@@ -124,71 +100,11 @@ def new_stores(
         yield make
 
 
-_WINDOW_COLUMNS = (
-    "r_peak_s, samples, lead_mask, rr_prev_s, rr_next_s, rr_median_s, rr_p90_s, template, template_beats, quality, "
-    "symbol, aami_class, label_source"
-)
-_CONTENT = f"""
-SELECT r.name, r.version, s.feature_version, p.split, p.sex, p.age_band, r.checksum, r.leads, r.duration_s,
-    r.superseded_by IS NULL AS current, r.annotated, r.simulated, s.lead_slots, s.r_peak_source, s.n_windows,
-    s.n_rejected, s.windowed_s, s.unusable_s, s.suspect_inverted,
-    (SELECT count(*) FROM windows w WHERE w.window_id >> 24 = s.window_set_id) AS window_rows,
-    (SELECT md5(string_agg(md5(ROW(window_id & 16777215, {_WINDOW_COLUMNS})::text), '' ORDER BY window_id))
-        FROM windows w WHERE w.window_id >> 24 = s.window_set_id) AS window_md5,
-    (SELECT array_agg(ROW(ordinal, start_s, end_s, lead, reason)::text ORDER BY ordinal)
-        FROM unusable_spans u WHERE u.window_set_id = s.window_set_id) AS spans,
-    (SELECT array_agg(ROW(beat_index, r_peak_s, symbol, reason, detail)::text ORDER BY beat_index)
-        FROM dead_letters d WHERE d.window_set_id = s.window_set_id) AS rejected
-FROM recordings r JOIN patients p USING (patient_id) LEFT JOIN window_sets s USING (recording_id)
-ORDER BY r.name, r.checksum, s.feature_version
-"""
-_FAULTS = {
-    "window sets with another number of windows than they say": """
-        SELECT s.window_set_id FROM window_sets s LEFT JOIN windows w ON w.window_id >> 24 = s.window_set_id
-        GROUP BY s.window_set_id HAVING count(w.window_id) <> s.n_windows""",
-    "window sets with another number of rejected beats than they say": """
-        SELECT s.window_set_id FROM window_sets s LEFT JOIN dead_letters d USING (window_set_id)
-        GROUP BY s.window_set_id HAVING count(d.dead_letter_id) <> s.n_rejected""",
-    "window sets whose time is not all windowed or unusable": """
-        SELECT s.window_set_id, r.duration_s, s.windowed_s, s.unusable_s FROM window_sets s JOIN recordings r
-        USING (recording_id) WHERE abs(s.windowed_s + s.unusable_s - r.duration_s) > 1e-6 OR s.windowed_s < 0""",
-    "window sets whose unusable time is not that of their spans": """
-        SELECT s.window_set_id, s.unusable_s FROM window_sets s LEFT JOIN unusable_spans u
-        ON u.window_set_id = s.window_set_id AND u.lead IS NULL GROUP BY s.window_set_id
-        HAVING abs(coalesce(sum(u.end_s - u.start_s), 0) - s.unusable_s) > 1e-6""",
-    "windows of no window set": """
-        SELECT window_id FROM windows WHERE window_id >> 24 NOT IN (SELECT window_set_id FROM window_sets)""",
-    "recordings without a window set": """
-        SELECT name FROM recordings WHERE recording_id NOT IN (SELECT recording_id FROM window_sets)""",
-    "sources with more or fewer than one current version": """
-        SELECT source_key FROM recordings GROUP BY source_key HAVING count(*) FILTER (WHERE superseded_by IS NULL) <> 1""",
-    "windows at another time than start and R peak say": """
-        SELECT w.window_id FROM windows w JOIN window_sets s ON w.window_id >> 24 = s.window_set_id JOIN recordings r
-        USING (recording_id) WHERE abs(extract(epoch FROM w.recorded_at - r.start_time) - w.r_peak_s) > 2e-6""",
-}
-
-
-@pytest.fixture(scope="session")
-def content() -> Callable[[Warehouse], list[dict[str, Any]]]:
-    """All a warehouse holds of its recordings, without numbers and times that differ from one ingest to the next."""
-
-    def look(warehouse: Warehouse) -> list[dict[str, Any]]:
-        with warehouse.transaction() as connection:
-            return [dict(row) for row in connection.execute(sa.text(_CONTENT)).mappings()]
-
-    return look
-
-
-@pytest.fixture(scope="session")
-def check_whole() -> Callable[[Warehouse], None]:
-    """Asserts that no recording is in by half, and that every second and every beat is accounted for."""
-
-    def check(warehouse: Warehouse) -> None:
-        with warehouse.transaction() as connection:
-            found = {fault: connection.execute(sa.text(query)).all() for fault, query in _FAULTS.items()}
-        assert {fault: rows for fault, rows in found.items() if rows} == {}
-
-    return check
+@pytest.fixture(scope="module")
+def ingest_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of an ingest in this process."""
+    data_dir = tmp_path_factory.mktemp("data")
+    return load_settings(overrides={"data_dir": data_dir, "ingest": {"workers": 1}, "pseudonym_key": "a key"})
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

