@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
+from tensorflow_model_analysis.constants import TF_GENERIC
+from tensorflow_model_analysis.proto import config_pb2
 
 from configs import contract
 from configs.settings import EvaluationSettings
@@ -21,7 +22,7 @@ ROC_AUC, AVERAGE_PRECISION, RECALL, PRECISION, FALSE_ALARM_RATE = (
 AT_THRESHOLD = 0.5  # RANK is 0.5 where the score is the model's threshold
 
 
-def eval_config(gates: EvaluationSettings, *, has_baseline: bool) -> tfma.EvalConfig:
+def eval_config(gates: EvaluationSettings, *, has_baseline: bool) -> config_pb2.EvalConfig:
     """TFMA's configuration.
 
     Args:
@@ -34,34 +35,36 @@ def eval_config(gates: EvaluationSettings, *, has_baseline: bool) -> tfma.EvalCo
         RECALL: gates.min_recall_at_threshold,
     }
     thresholds = {
-        name: tfma.MetricThreshold(
-            value_threshold=tfma.GenericValueThreshold(lower_bound=wrappers_pb2.DoubleValue(value=value))
+        name: config_pb2.MetricThreshold(
+            value_threshold=config_pb2.GenericValueThreshold(lower_bound=wrappers_pb2.DoubleValue(value=value))
         )
         for name, value in least.items()
     }
-    thresholds[FALSE_ALARM_RATE] = tfma.MetricThreshold(
-        value_threshold=tfma.GenericValueThreshold(
+    thresholds[FALSE_ALARM_RATE] = config_pb2.MetricThreshold(
+        value_threshold=config_pb2.GenericValueThreshold(
             upper_bound=wrappers_pb2.DoubleValue(value=gates.max_false_alarm_rate)
         )
     )
     if has_baseline:
         thresholds[ROC_AUC].change_threshold.CopyFrom(
-            tfma.GenericChangeThreshold(
-                direction=tfma.MetricDirection.HIGHER_IS_BETTER,
+            config_pb2.GenericChangeThreshold(
+                direction=config_pb2.MetricDirection.HIGHER_IS_BETTER,
                 absolute=wrappers_pb2.DoubleValue(value=-gates.max_roc_auc_drop),
             )
         )
-    model_specs = [tfma.ModelSpec(name="candidate" if has_baseline else "", **_model())]
+    model_specs = [config_pb2.ModelSpec(name="candidate" if has_baseline else "", **_model())]
     if has_baseline:
-        model_specs.append(tfma.ModelSpec(name="baseline", is_baseline=True, **_model()))
-    return tfma.EvalConfig(
+        model_specs.append(config_pb2.ModelSpec(name="baseline", is_baseline=True, **_model()))
+    return config_pb2.EvalConfig(
         model_specs=model_specs,
-        slicing_specs=[tfma.SlicingSpec()]
-        + [tfma.SlicingSpec(feature_keys=[feature]) for feature in contract.SLICE_FEATURES],
+        slicing_specs=[config_pb2.SlicingSpec()]
+        + [config_pb2.SlicingSpec(feature_keys=[feature]) for feature in contract.SLICE_FEATURES],
         metrics_specs=[
-            tfma.MetricsSpec(metrics=_metrics(thresholds), example_weights=tfma.ExampleWeightOptions(weighted=True))
+            config_pb2.MetricsSpec(
+                metrics=_metrics(thresholds), example_weights=config_pb2.ExampleWeightOptions(weighted=True)
+            )
         ],
-        options=tfma.Options(min_slice_size=wrappers_pb2.Int32Value(value=1)),
+        options=config_pb2.Options(min_slice_size=wrappers_pb2.Int32Value(value=1)),
     )
 
 
@@ -71,16 +74,16 @@ def _model() -> dict[str, Any]:
         "prediction_key": contract.RANK,
         "label_key": contract.IS_ANOMALY,
         "example_weight_key": contract.LABEL_WEIGHT,
-        "model_type": tfma.constants.TF_GENERIC,
+        "model_type": TF_GENERIC,
     }
 
 
-def _metrics(thresholds: Mapping[str, tfma.MetricThreshold]) -> list[tfma.MetricConfig]:
-    def metric(class_name: str, name: str, **options: Any) -> tfma.MetricConfig:
-        config = tfma.MetricConfig(class_name=class_name, config=json.dumps({"name": name, **options}))
+def _metrics(thresholds: Mapping[str, config_pb2.MetricThreshold]) -> list[config_pb2.MetricConfig]:
+    def metric(class_name: str, name: str, **options: Any) -> config_pb2.MetricConfig:
+        config = config_pb2.MetricConfig(class_name=class_name, config=json.dumps({"name": name, **options}))
         if name in thresholds:  # gates look at all test windows together; slices are for people
             config.per_slice_thresholds.append(
-                tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=thresholds[name])
+                config_pb2.PerSliceMetricThreshold(slicing_specs=[config_pb2.SlicingSpec()], threshold=thresholds[name])
             )
         return config
 

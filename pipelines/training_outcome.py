@@ -73,11 +73,10 @@ def _read_metrics(evaluation_uri: str) -> tuple[Metrics, dict[str, Metrics]]:
 
 
 def _candidate_name(evaluation_uri: str) -> str | None:
-    import tensorflow_model_analysis as tfma
-
-    config = tfma.EvalConfig()
     from google.protobuf import json_format
+    from tensorflow_model_analysis.proto import config_pb2
 
+    config = config_pb2.EvalConfig()
     content = json.loads((Path(evaluation_uri) / "eval_config.json").read_text("utf-8"))
     json_format.ParseDict(content["evalConfig"], config)
     names = [spec.name for spec in config.model_specs if not spec.is_baseline]

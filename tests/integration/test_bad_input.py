@@ -79,8 +79,8 @@ def spoil(folder: Path, wfdb_folder: Path) -> dict[str, tuple[str, ...]]:
     (folder / "no.edf").write_bytes(b"\x89PNG\r\n" + bytes(5000))
     (folder / "odd [red].csv").write_text("a picture of a heart\n")
     return {
-        "sim001.dat": ("is empty", "fetch"),
-        "sim002.dat": ("bytes", "fetch"),
+        "sim001.dat": ("is empty", "Fetch it again"),
+        "sim002.dat": ("is cut off", "Fetch it again"),
         "sim003.dat": ("bytes", "fetch"),
         "sim004.hea": ("furlong",),
         "sim005.atr": ("pairs of bytes", "Fetch the annotation file again"),

@@ -110,8 +110,8 @@ def test_episodes_and_summary_of_a_recording(stores: Stores) -> None:
         assert episode_of == {1: 1, 2: 1, 4: 1, 8: 8, 11: 11, 12: 11, 13: 11}
         (summary,) = stores.results.summaries(window_set.recording_id)
         expected = {
-            "recording": "episodes", "beats": 18, "scored": 15, "failed": 1, "unusable": 2, "anomalous": 7, "episodes": 3,
-            "mean_heart_rate_bpm": 80.0, "analysable_s": window_set.windowed_s,
+            "recording": "episodes", "beats": 18, "scored": 15, "failed": 1, "unusable": 2, "anomalous": 7,
+            "episodes": 3, "mean_heart_rate_bpm": 80.0, "analysable_s": window_set.windowed_s,
             "burden_percent": pytest.approx(100 * 7 / 15),
         }  # fmt: skip
         assert {key: summary[key] for key in expected} == expected

@@ -227,6 +227,8 @@ def test_a_damaged_window_is_counted_as_failed_and_the_others_are_scored(setting
     finally:
         with stores.warehouse.transaction() as connection:
             connection.execute(t.windows.update().where(t.windows.c.window_id == victim).values(samples=original))
+    repaired = score(settings, stores, recordings=[window_set.recording], retry_failed=True)
+    assert (repaired.windows_in, repaired.scored, repaired.failed) == (1, 1, 0)
 
 
 def test_nothing_changed_means_nothing_is_trained(settings, stores, trained):
@@ -297,9 +299,8 @@ def test_a_scorer_killed_anywhere_leaves_every_window_with_exactly_one_score(set
     }
     command = [sys.executable, "-m", "pipelines.score", "--model-version", str(trained.model_version)]
     with stores.results.transaction() as connection:
-        connection.execute(t.scores.delete())
-        connection.execute(t.anomalies.delete())
-        connection.execute(t.recording_summaries.delete())
+        for table in (t.scores, t.anomalies, t.recording_summaries, t.score_failures):
+            connection.execute(table.delete())
     sets = stores.warehouse.window_sets(settings.features.digest)
     total = sum(s.n_windows for s in sets)
     for target in (1, total // 3):

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import NotFoundError, SourceError
-from warehouse.signal.ecg import RecordingHeader, WindowChunk
+from warehouse.signal.ecg import RecordingHeader, UnusableSpan, WindowChunk
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import to_microseconds
 from warehouse.store.connection import Repository, copy_in, copy_out
@@ -218,8 +218,8 @@ class Warehouse(Repository):
                     insert(t.window_sets).values(row).returning(t.window_sets.c.window_set_id)
                 ).scalar_one()
             )
-            n_windows = n_rejected = n_spans = 0
-            unusable_s = 0.0
+            n_windows = n_rejected = 0
+            spans: list[UnusableSpan] = []
             for chunk in chunks:
                 self._copy_windows(connection, chunk, window_set_id, start, label_source, header.name)
                 if chunk.rejected:
@@ -237,25 +237,11 @@ class Warehouse(Repository):
                             for beat in chunk.rejected
                         ],
                     )
-                if chunk.unusable:
-                    connection.execute(
-                        insert(t.unusable_spans),
-                        [
-                            {
-                                "window_set_id": window_set_id,
-                                "ordinal": n_spans + i,
-                                "start_s": span.start_s,
-                                "end_s": span.end_s,
-                                "lead": span.lead,
-                                "reason": str(span.reason),
-                            }
-                            for i, span in enumerate(chunk.unusable)
-                        ],
-                    )
                 n_windows += len(chunk.windows)
                 n_rejected += len(chunk.rejected)
-                n_spans += len(chunk.unusable)
-                unusable_s += sum(span.end_s - span.start_s for span in chunk.unusable if span.lead is None)
+                spans += chunk.unusable
+            self._insert_spans(connection, window_set_id, spans)
+            unusable_s = sum(span.end_s - span.start_s for span in spans if span.lead is None)
             connection.execute(
                 t.window_sets.update()
                 .where(t.window_sets.c.window_set_id == window_set_id)
@@ -268,6 +254,21 @@ class Warehouse(Repository):
                 )
             )
         return Ingested(recording_id, n_windows, n_rejected, unusable_s)
+
+    def _insert_spans(self, connection: sa.Connection, window_set_id: int, spans: Sequence[UnusableSpan]) -> None:
+        rows = [
+            {
+                "window_set_id": window_set_id,
+                "ordinal": ordinal,
+                "start_s": span.start_s,
+                "end_s": span.end_s,
+                "lead": None if span.lead is None else _storable(span.lead),
+                "reason": str(span.reason),
+            }
+            for ordinal, span in enumerate(sorted(spans, key=lambda span: (span.start_s, span.lead or "")))
+        ]
+        if rows:
+            connection.execute(insert(t.unusable_spans), rows)
 
     def add_failed_source(self, source: str, detail: str) -> None:
         """Notes a file that could not be read."""
