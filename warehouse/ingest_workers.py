@@ -78,7 +78,7 @@ def _in_processes(jobs: Sequence[Job], workers: int, url: str) -> Iterator[Inges
     stop = context.Event()
     with ProcessPoolExecutor(workers, context, _open_worker, (url, stop)) as pool:
         try:
-            with _ctrl_c_ignored():
+            with _ctrl_c_held():
                 pending: list[Future[Ingested | SourceError]] = [pool.submit(_write_in_worker, job) for job in jobs]
             for done in as_completed(pending):
                 yield done.result()
@@ -93,16 +93,13 @@ def _in_processes(jobs: Sequence[Job], workers: int, url: str) -> Iterator[Inges
 
 
 @contextlib.contextmanager
-def _ctrl_c_ignored() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C, which a terminal sends to all of them: this one tells them to stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ctrl_c_held() -> Iterator[None]:
+    """Holds Ctrl-C back until the end. A terminal sends it to all processes: those started meanwhile never take it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _worker_warehouse: Warehouse | None = None

@@ -66,7 +66,7 @@ def test_on_mit_bih_records_none_of_which_was_trained_on(tmp_path, mitdb_dir):
 
 def test_without_data_and_network_and_killed_while_it_trains(tmp_path):
     # A proxy that refuses every connection stands for a machine without network.
-    offline = {"HTTPS_PROXY": "http://127.0.0.1:9", "ECG_TRAINING__EPOCHS": "2"}
+    offline = {"HTTPS_PROXY": "http://127.0.0.1:9", "ECG_TRAINING__EPOCHS": "2", "ECG_TRAINING__FILTERS": "[8, 16]"}
     demo = start_demo(tmp_path, **offline)
     assert demo.stderr is not None
     deadline = time.monotonic() + 300

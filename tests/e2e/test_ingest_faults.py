@@ -87,7 +87,7 @@ def wait_until(process: "subprocess.Popen[str]", reached: Callable[[], bool]) ->
     while not reached():
         assert process.poll() is None, f"ended too early: {process.communicate()[1]}"
         assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 
 def group_of(leader: int) -> list[int]:

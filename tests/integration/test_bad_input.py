@@ -81,7 +81,7 @@ def spoil(folder: Path, wfdb_folder: Path) -> dict[str, tuple[str, ...]]:
     return {
         "sim001.dat": ("is empty", "Fetch it again"),
         "sim002.dat": ("is cut off", "Fetch it again"),
-        "sim003.dat": ("bytes", "fetch"),
+        "sim003.dat": ("is cut off: 180000 of the 240000 bytes", "Fetch it again"),
         "sim004.hea": ("furlong",),
         "sim005.atr": ("pairs of bytes", "Fetch the annotation file again"),
         "text.csv": ("line 101, column 'II_mV': 'lead off' is not a number", "Cells are numbers"),
