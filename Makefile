@@ -23,6 +23,7 @@ demo: environment ## the whole path on real ECG, then the API on 127.0.0.1:8000 
 
 test: environment ## all tests; ECG_MITDB_DIR=FOLDER adds those on MIT-BIH records
 	$(VENV)/python -m pytest -m "unit or integration or e2e" $(ARGS)
+	@echo '[test] next: make demo shows the platform at work; make test-reference runs the tests on Python 3.13 and TFX 1.21'
 
 test-unit: environment ## the tests that need no server, within a minute
 	$(VENV)/python -m pytest -m unit $(ARGS)
