@@ -29,7 +29,7 @@ class ResidualVariance:
     context: npt.NDArray[np.float32]
 
 
-class AnomalyModel(tf.Module):  # type: ignore[misc]
+class AnomalyModel(tf.Module):
     """Scores windows; its signatures are the contract of `configs.contract`.
 
     Args:

@@ -28,7 +28,7 @@ from warehouse.store.window_block import WindowBlock
 WAREHOUSE_URL_VARIABLE = "ECG_WAREHOUSE_URL"
 
 
-class PostgresExampleGen(QueryBasedExampleGen):  # type: ignore[misc]
+class PostgresExampleGen(QueryBasedExampleGen):
     """Reads the windows of a data span into tf.Examples, one TFX split a patient split.
 
     Args:
@@ -52,7 +52,7 @@ class PostgresExampleGen(QueryBasedExampleGen):  # type: ignore[misc]
         )
 
 
-class Executor(BaseExampleGenExecutor):  # type: ignore[misc]
+class Executor(BaseExampleGenExecutor):
     """Runs `ReadWindows` for each split."""
 
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:  # noqa: N802 (TFX's name)
@@ -123,7 +123,7 @@ def _context(window_set: WindowSet) -> dict[str, str]:
     }
 
 
-class ReadBlock(beam.DoFn):  # type: ignore[misc]
+class ReadBlock(beam.DoFn):
     """Reads one id range and gives its windows as serialized tf.Examples."""
 
     def __init__(self, spec: dict[str, Any]) -> None:

@@ -69,7 +69,7 @@ def run_scoring(job: ScoringJob, ranges: Sequence[BlockRange], beam_args: Sequen
         )
 
 
-class ReadUnscored(beam.DoFn):  # type: ignore[misc]
+class ReadUnscored(beam.DoFn):
     """Reads a block's windows, without those that have a score or a failure already."""
 
     def __init__(self, job: ScoringJob) -> None:
@@ -100,7 +100,7 @@ class ReadUnscored(beam.DoFn):  # type: ignore[misc]
         self._results.close()
 
 
-class BlockModelHandler(ModelHandler[UnscoredBlock, tuple[UnscoredBlock, Scores], ModelClient]):  # type: ignore[misc]
+class BlockModelHandler(ModelHandler[UnscoredBlock, tuple[UnscoredBlock, Scores], ModelClient]):
     """Beam's model handler for blocks: one element is a whole block, so Beam itself need not batch."""
 
     def __init__(self, job: ScoringJob) -> None:
@@ -124,7 +124,7 @@ class BlockModelHandler(ModelHandler[UnscoredBlock, tuple[UnscoredBlock, Scores]
         return "ecg_scoring"
 
 
-class WriteScores(beam.DoFn):  # type: ignore[misc]
+class WriteScores(beam.DoFn):
     """Commits a block's scores in one transaction; a score that is not finite becomes a failure."""
 
     def __init__(self, job: ScoringJob) -> None:

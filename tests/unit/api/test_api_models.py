@@ -33,10 +33,10 @@ class FakeModel:
     broken: bool = False
 
     def score(self, inputs: Mapping[str, FloatArray]) -> Scores:
-        raise NotImplementedError
+        raise AssertionError("nothing is asked of this model")
 
     def explain(self, inputs: Mapping[str, FloatArray]) -> Explanation:
-        raise NotImplementedError
+        raise AssertionError("nothing is asked of this model")
 
     def check(self) -> None:
         if self.broken:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from configs.errors import SourceError
 from warehouse.signal.ecg import FloatArray, TimeArray

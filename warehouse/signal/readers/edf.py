@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyedflib
-from scipy.signal import resample_poly  # type: ignore[import-untyped]
+from scipy.signal import resample_poly
 
 from configs.errors import SourceError
 from warehouse.signal.ecg import BeatAnnotations, FloatArray, RecordingHeader
@@ -25,7 +25,7 @@ from warehouse.signal.readers.base import (
 from warehouse.signal.readers.leads import Lead, choose_leads, no_lead_error
 
 _FILTER_REACH = 10  # source samples that resample_poly's default filter takes in on either side
-_UNKNOWN_START = datetime(1985, 1, 1)  # EDF's placeholder for a start that was taken out
+_UNKNOWN_START = datetime(1985, 1, 1)  # what EDF writes for a start that was taken out
 _UNKNOWN_PATIENT = ("", "x")  # EDF+ writes X for what is unknown or taken out
 
 

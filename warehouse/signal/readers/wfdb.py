@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import wfdb  # type: ignore[import-untyped]
+import wfdb
 
 from configs.errors import SourceError
 from warehouse.signal.download import MITDB_DAT_BYTES, mitdb_patient_of

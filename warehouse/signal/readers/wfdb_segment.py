@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import wfdb  # type: ignore[import-untyped]
+import wfdb
 
 from configs.errors import SourceError
 from warehouse.signal.ecg import FloatArray
