@@ -17,7 +17,7 @@ from api.paging import Clock
 from configs.errors import ModelUnavailableError, UnavailableError
 from configs.logging import get_logger
 from serving.model_client import ModelClient, version_dir
-from warehouse.store.results import ModelVersion
+from warehouse.store.records import ModelVersion
 
 Loader = Callable[[ModelVersion], ModelClient]
 

@@ -22,7 +22,8 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import ConfigurationError, DataInvalidError
-from warehouse.store.warehouse import DataSpan, Warehouse, WindowSet, iter_id_ranges
+from warehouse.store.records import DataSpan, WindowSet, iter_id_ranges
+from warehouse.store.warehouse import Warehouse
 from warehouse.store.window_block import WindowBlock
 
 WAREHOUSE_URL_VARIABLE = "ECG_WAREHOUSE_URL"

@@ -18,8 +18,8 @@ from configs.settings import Settings, load_settings
 from pipelines.stages import find_error, logs_to
 from serving.model_client import version_dir
 from warehouse.store import Stores, open_stores
-from warehouse.store.results import ModelVersion, Results
-from warehouse.store.warehouse import WindowSet, iter_id_ranges
+from warehouse.store.records import ModelVersion, WindowSet, iter_id_ranges
+from warehouse.store.results import Results
 
 
 @dataclass(frozen=True)

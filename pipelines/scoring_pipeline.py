@@ -14,8 +14,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from configs.contract import FeatureSpec
 from serving.in_process import InProcessModelClient
 from serving.model_client import ModelClient, Scores
-from warehouse.store.results import BlockScores, Results
-from warehouse.store.warehouse import Warehouse, WindowSet
+from warehouse.store.records import BlockScores, WindowSet
+from warehouse.store.results import Results
+from warehouse.store.warehouse import Warehouse
 from warehouse.store.window_block import WindowBlock
 
 NOT_FINITE = "the model's score is not finite"

@@ -21,8 +21,7 @@ from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings, load_settings
 from pipelines.stages import find_error, logs_to, outputs_of_last_run
 from warehouse.store import Stores, open_stores
-from warehouse.store.results import ModelVersion
-from warehouse.store.warehouse import DataSpan
+from warehouse.store.records import DataSpan, ModelVersion
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from components.lineage import code_digest
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.settings import EvaluationSettings, TrainingSettings
-from warehouse.store.warehouse import DataSpan
+from warehouse.store.records import DataSpan
 
 #: Part of what a stage's cache is keyed on: our own code is not a TFX artifact, so its change must be seen here.
 CODE = "code_digest"

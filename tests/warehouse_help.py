@@ -10,7 +10,8 @@ from configs.settings import Settings
 from warehouse.ingest import IngestReport, ingest
 from warehouse.signal.readers import find_sources
 from warehouse.store import Stores
-from warehouse.store.warehouse import Warehouse, WindowSet
+from warehouse.store.records import WindowSet
+from warehouse.store.warehouse import Warehouse
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

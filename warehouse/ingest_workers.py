@@ -25,7 +25,8 @@ from warehouse.signal.quality import recording_notes
 from warehouse.signal.readers import PrecutSource, SourceRef, open_source, read_ucr
 from warehouse.signal.windows import choose_leads, cut_windows
 from warehouse.store.database import free_bytes
-from warehouse.store.warehouse import Ingested, Patient, Warehouse
+from warehouse.store.records import Ingested, Patient
+from warehouse.store.warehouse import Warehouse
 
 _BEATS_PER_S = 1.5
 _ROW_BYTES = 200

@@ -18,7 +18,7 @@ from configs.errors import NotFoundError, RequestError
 from serving.model_client import Explanation
 from warehouse.signal.ecg import AamiClass
 from warehouse.store.binary_copy import to_microseconds
-from warehouse.store.results import AnomalyFilter, ModelVersion
+from warehouse.store.records import AnomalyFilter, ModelVersion
 from warehouse.store.window_block import WindowBlock, to_datetime
 
 _OPERATION = "anomalies"

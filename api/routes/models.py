@@ -9,7 +9,7 @@ from api.deps import ServicesDep
 from api.openapi import problem_responses
 from api.queries import MAX_ID
 from api.schemas import Model, ModelList
-from warehouse.store.results import ModelVersion
+from warehouse.store.records import ModelVersion
 
 router = APIRouter(tags=["models"])
 

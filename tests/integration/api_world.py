@@ -26,8 +26,7 @@ from monitoring.metrics import new_registry
 from serving.model_client import Explanation, FloatArray, ModelClient, Scores
 from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, UnusableSpan, WindowChunk, Windows
 from warehouse.store import Stores, open_stores
-from warehouse.store.results import BlockScores, ModelVersion
-from warehouse.store.warehouse import Patient, WindowSet
+from warehouse.store.records import BlockScores, ModelVersion, Patient, WindowSet
 
 ROOT = Path(__file__).parents[2]
 SPEC = FeatureSpec()

@@ -8,8 +8,7 @@ import numpy.typing as npt
 from configs.contract import FeatureSpec
 from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, UnusableSpan, WindowChunk, Windows
 from warehouse.store import Stores
-from warehouse.store.results import BlockScores
-from warehouse.store.warehouse import WindowSet
+from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.window_block import WindowBlock
 
 SPEC = FeatureSpec()

@@ -35,7 +35,8 @@ from api_world import (
 from api.server import listen
 from serving.model_client import ModelClient
 from warehouse.store import Stores
-from warehouse.store.results import ModelVersion, Results
+from warehouse.store.records import ModelVersion
+from warehouse.store.results import Results
 
 pytestmark = pytest.mark.integration
 

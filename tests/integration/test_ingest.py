@@ -20,7 +20,7 @@ from warehouse.ingest_workers import Job, write
 from warehouse.signal.readers import find_sources, open_source
 from warehouse.signal.simulate import simulate_cohort
 from warehouse.store import Stores
-from warehouse.store.warehouse import Patient
+from warehouse.store.records import Patient
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from warehouse.privacy import KEY_FILE
 from warehouse.store import Stores, open_stores
 from warehouse.store import tables as t
 from warehouse.store.database import DatabaseUrls, migrate
-from warehouse.store.warehouse import iter_id_ranges
+from warehouse.store.records import iter_id_ranges
 from warehouse.store.window_block import to_datetime
 
 pytestmark = pytest.mark.integration

@@ -14,7 +14,7 @@ from store_world import RR_S, START, add_model, add_recording, read, scored
 
 from warehouse.store import Stores
 from warehouse.store import tables as t
-from warehouse.store.results import AnomalyFilter
+from warehouse.store.records import AnomalyFilter
 
 pytestmark = pytest.mark.integration
 

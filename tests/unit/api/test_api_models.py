@@ -12,7 +12,7 @@ import pytest
 from api.model_provider import REFRESH, RETRY, Loader, ModelProvider, load_in_process
 from configs.errors import DatabaseUnavailableError, ModelUnavailableError, NotFoundError
 from serving.model_client import Explanation, FloatArray, ModelClient, Scores
-from warehouse.store.results import ModelVersion
+from warehouse.store.records import ModelVersion
 
 pytestmark = pytest.mark.unit
 

@@ -23,7 +23,8 @@ from configs.logging import configure_logging
 from configs.settings import ApiSettings
 from serving.model_client import ModelClient
 from warehouse.store import Stores
-from warehouse.store.results import ModelVersion, Results
+from warehouse.store.records import ModelVersion
+from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
 
 pytestmark = pytest.mark.unit

@@ -22,7 +22,8 @@ from api.server import listen
 from configs.errors import ConfigurationError
 from configs.settings import ApiSettings
 from warehouse.store import Stores
-from warehouse.store.results import ModelVersion, Results
+from warehouse.store.records import ModelVersion
+from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
 
 pytestmark = pytest.mark.unit

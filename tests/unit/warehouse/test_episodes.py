@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from warehouse.privacy import age_band, load_key, pseudonym
-from warehouse.store.results import group_episodes
-from warehouse.store.warehouse import _neediest_split
+from warehouse.store.ingest_queries import _neediest_split
+from warehouse.store.score_queries import group_episodes
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,210 @@
+"""SQL of training and scoring: window sets, blocks of windows, data spans."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from configs import contract
+from configs.contract import FeatureSpec
+from configs.errors import NotFoundError
+from warehouse.store import tables as t
+from warehouse.store.connection import Repository, copy_out
+from warehouse.store.records import DataSpan, WindowSet
+from warehouse.store.window_block import WindowBlock, bits_to_lead_mask, block_kinds
+
+
+class WindowQueries(Repository):
+    """What reads windows: training, scoring, and whoever counts them."""
+
+    def feature_spec(self, feature_version: str) -> FeatureSpec:
+        """The geometry of a version.
+
+        Raises:
+            NotFoundError: nothing was ever ingested with it.
+        """
+        query = sa.select(t.feature_versions.c.spec).where(t.feature_versions.c.feature_version == feature_version)
+        with self.transaction() as connection:
+            spec = connection.execute(query).scalar()
+        if spec is None:
+            raise NotFoundError(
+                f"feature version {feature_version}", "is not in the warehouse", "Ingest with it first."
+            )
+        return FeatureSpec.model_validate(spec)
+
+    def window_sets(
+        self,
+        feature_version: str,
+        *,
+        splits: Sequence[str] = contract.SPLITS,
+        recordings: Sequence[str] | None = None,
+    ) -> list[WindowSet]:
+        """Window sets of the current version of every recording, in order of ingest.
+
+        Args:
+            splits: only of patients in these.
+            recordings: only recordings with these names; None for all.
+        """
+        query = (
+            sa.select(
+                t.window_sets.c.window_set_id,
+                t.recordings.c.recording_id,
+                t.recordings.c.name.label("recording"),
+                t.patients.c.split,
+                t.patients.c.sex,
+                t.patients.c.age_band,
+                t.window_sets.c.lead_slots,
+                t.window_sets.c.n_windows,
+                t.window_sets.c.n_rejected,
+                t.window_sets.c.windowed_s,
+                t.window_sets.c.unusable_s,
+                t.recordings.c.duration_s,
+                t.recordings.c.start_time,
+                t.recordings.c.simulated,
+            )
+            .select_from(t.window_sets.join(t.recordings).join(t.patients))
+            .where(
+                t.window_sets.c.feature_version == feature_version,
+                t.recordings.c.superseded_by.is_(None),
+                t.patients.c.split.in_(list(splits)),
+            )
+            .order_by(t.window_sets.c.window_set_id)
+        )
+        if recordings is not None:
+            query = query.where(t.recordings.c.name.in_(list(recordings)))
+        with self.transaction() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [WindowSet(**{**row, "lead_slots": tuple(row["lead_slots"])}) for row in rows]
+
+    def read_block(self, spec: FeatureSpec, first_id: int, stop_id: int, *, well_formed: bool = False) -> WindowBlock:
+        """Windows with ids in [first_id, stop_id), in order, by binary COPY.
+
+        Args:
+            well_formed: leave out windows whose bytes do not have the geometry's size (see `misshapen_windows`).
+
+        Raises:
+            ValueError: there is such a window, and it was not to be left out.
+        """
+        kinds = block_kinds(spec)
+        size = spec.window_samples * spec.n_leads * 2
+        sized = "AND octet_length(samples) = %(size)s AND octet_length(template) = %(size)s " if well_formed else ""
+        query = (
+            f"SELECT {', '.join(kinds)} FROM windows WHERE window_id >= %(first)s AND window_id < %(stop)s {sized}"
+            "ORDER BY window_id"
+        )
+        with self.transaction() as connection:
+            columns = copy_out(connection, query, {"first": first_id, "stop": stop_id, "size": size}, kinds)
+        shape = (-1, spec.window_samples, spec.n_leads)
+        return WindowBlock(
+            window_id=columns["window_id"],
+            recorded_at_us=columns["recorded_at"],
+            r_peak_s=columns["r_peak_s"],
+            samples=columns["samples"].view("<i2").reshape(shape),
+            lead_mask=bits_to_lead_mask(columns["lead_mask"], spec.n_leads),
+            rr=np.stack([columns[name] for name in contract.RR_COLUMNS], axis=1),
+            template=columns["template"].view("<i2").reshape(shape),
+            template_beats=columns["template_beats"],
+            quality=columns["quality"],
+            aami_class=columns["aami_class"].view("S1").reshape(-1),
+        )
+
+    def misshapen_windows(self, spec: FeatureSpec, first_id: int, stop_id: int) -> list[tuple[int, datetime, str]]:
+        """Windows of a range whose stored bytes do not have the geometry's size: (window_id, recorded_at, detail)."""
+        size = spec.window_samples * spec.n_leads * 2
+        query = sa.text(
+            "SELECT window_id, recorded_at, octet_length(samples) AS a, octet_length(template) AS b FROM windows "
+            "WHERE window_id >= :first AND window_id < :stop "
+            "AND (octet_length(samples) <> :size OR octet_length(template) <> :size) ORDER BY window_id"
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query, {"first": first_id, "stop": stop_id, "size": size}).all()
+        return [
+            (r.window_id, r.recorded_at, f"{r.a} and {r.b} bytes of samples and template, not {size}") for r in rows
+        ]
+
+    def mean_heart_rate_bpm(self, window_set: WindowSet) -> float | None:
+        """From the known RR intervals of a window set; None when there are none."""
+        first, stop = window_set.id_range(0, t.MAX_BEATS)
+        query = sa.text(
+            "SELECT 60 / avg(rr_prev_s) FROM windows WHERE window_id >= :first AND window_id < :stop AND rr_prev_s > 0"
+        )
+        with self.transaction() as connection:
+            rate = connection.execute(query, {"first": first, "stop": stop}).scalar()
+        return None if rate is None else float(rate)
+
+    def totals(self, feature_version: str) -> dict[str, int]:
+        """Recordings, windows and dead-lettered beats of a geometry."""
+        sets = self.window_sets(feature_version)
+        return {
+            "recordings": len(sets),
+            "windows": sum(s.n_windows for s in sets),
+            "unusable_windows": sum(s.n_rejected for s in sets),
+        }
+
+    def freeze_span(self, feature_version: str, max_windows: int = 0) -> DataSpan:
+        """Numbers what a training run that starts now would see; the same data gives the same span.
+
+        Args:
+            max_windows: at most this many windows of each split are used; 0 for all. Part of the span's identity.
+        """
+        of_sets = "FROM windows WHERE window_id >> :bits = ANY(:sets) GROUP BY window_id >> :bits"
+        label_counts = sa.text(f"SELECT window_id >> :bits AS window_set_id, aami_class, count(*) AS n {of_sets}, 2")
+        label_digests = sa.text(
+            "SELECT window_id >> :bits AS window_set_id, "
+            f"md5(string_agg(CAST(aami_class AS text), '' ORDER BY window_id)) AS digest {of_sets}"
+        )
+        sets = self.window_sets(feature_version)
+        wanted = {"bits": t.BEAT_BITS, "sets": [s.window_set_id for s in sets]}
+        with self.transaction() as connection:
+            labels: dict[int, dict[str, int]] = {}
+            for row in connection.execute(label_counts, wanted):
+                labels.setdefault(row.window_set_id, {})[row.aami_class] = row.n
+            digests = {row.window_set_id: row.digest for row in connection.execute(label_digests, wanted)}
+            content = {
+                "feature_version": feature_version,
+                "max_windows": max_windows,
+                "window_sets": [
+                    {
+                        "window_set_id": s.window_set_id,
+                        "recording": s.recording,
+                        "split": s.split,
+                        "n_windows": s.n_windows,
+                        "simulated": s.simulated,
+                        "labels": dict(sorted(labels.get(s.window_set_id, {}).items())),
+                        "labels_md5": digests.get(s.window_set_id),  # which beat has which
+                    }
+                    for s in sets
+                ],
+            }
+            digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+            n_windows = sum(s.n_windows for s in sets)
+            row_values = {
+                "digest": digest,
+                "feature_version": feature_version,
+                "n_windows": n_windows,
+                "content": content,
+            }
+            connection.execute(insert(t.data_spans).values(row_values).on_conflict_do_nothing())
+            span = connection.execute(
+                sa.select(t.data_spans.c.span).where(t.data_spans.c.digest == digest)
+            ).scalar_one()
+        return DataSpan(int(span), digest, n_windows, content)
+
+    def data_span(self, span: int) -> DataSpan:
+        """A span that was frozen before.
+
+        Raises:
+            NotFoundError: there is none with this number.
+        """
+        query = sa.select(t.data_spans).where(t.data_spans.c.span == span)
+        with self.transaction() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFoundError(
+                f"data span {span}", "does not exist", "Run `python -m pipelines.train`, which makes one."
+            )
+        return DataSpan(row.span, row.digest, row.n_windows, row.content)
