@@ -96,11 +96,19 @@ def _in_processes(jobs: Sequence[Job], workers: int, url: str) -> Iterator[Inges
 @contextlib.contextmanager
 def _ctrl_c_held() -> Iterator[None]:
     """Holds Ctrl-C back until the end. A terminal sends it to all processes: those started meanwhile never take it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: list[int] = []
+    handler = None
+    if threading.current_thread() is threading.main_thread():  # any thread may take the signal; this one handles it
+        handler = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # processes inherit this
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 _worker_warehouse: Warehouse | None = None
