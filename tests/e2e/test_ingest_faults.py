@@ -129,15 +129,20 @@ def test_killed_again_and_again_and_run_to_the_end(
     target = Target(new_stores())
     moments: dict[str, Callable[[], bool]] = {
         "in the first recordings": lambda: target.writers() == 2,
-        "after some, in the next": lambda: target.recordings() >= 2 and target.writers() > 0,
+        "only the parent, after some, in the next": lambda: target.recordings() >= 2 and target.writers() > 0,
         "near the end": lambda: target.recordings() >= 4 and target.writers() > 0,
     }
     known = 0
     for moment, reached in moments.items():
         process = start_cli("warehouse.ingest", long_records, env=target.env)
         wait_until(process, reached)
-        os.killpg(process.pid, signal.SIGKILL)
+        if "only the parent" in moment:
+            assert len(workers_of(process.pid)) == 2
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
         assert process.wait(timeout=20) == -signal.SIGKILL
+        wait_for_the_group_to_end(process.pid)  # workers do not go on without their parent
         check_whole(target.stores.warehouse)
         assert known <= target.recordings() < N_RECORDINGS, moment
         known = target.recordings()
@@ -145,20 +150,6 @@ def test_killed_again_and_again_and_run_to_the_end(
     assert ran.code == EXIT_OK, ran.stderr
     assert f"{N_RECORDINGS - known} added, {known} unchanged, 0 failed" in ran.stderr
     assert content(target.stores.warehouse) == undisturbed
-    check_whole(target.stores.warehouse)
-
-
-def test_workers_end_when_only_their_parent_is_killed(
-    new_stores: Callable[[], Stores], start_cli: Start, long_records: Path
-) -> None:
-    target = Target(new_stores())
-    process = start_cli("warehouse.ingest", long_records, env=target.env)
-    wait_until(process, lambda: target.writers() == 2)
-    assert len(workers_of(process.pid)) == 2
-    process.kill()
-    process.wait(timeout=20)
-    wait_for_the_group_to_end(process.pid)
-    assert target.recordings() < N_RECORDINGS
     check_whole(target.stores.warehouse)
 
 
