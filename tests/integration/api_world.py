@@ -156,6 +156,11 @@ def serving(
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
+            deadline = time.monotonic() + 30
+            while not server.started:
+                assert thread.is_alive(), "it ended before it served"
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
             with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
                 yield client
         finally:
