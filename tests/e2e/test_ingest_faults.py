@@ -128,7 +128,7 @@ def test_killed_again_and_again_and_run_to_the_end(
 ) -> None:
     target = Target(new_stores())
     moments: dict[str, Callable[[], bool]] = {
-        "in the first recordings": lambda: target.writers() == 2,
+        "in the first recordings": lambda: target.writers() > 0,
         "only the parent, after some, in the next": lambda: target.recordings() >= 2 and target.writers() > 0,
         "near the end": lambda: target.recordings() >= 4 and target.writers() > 0,
     }
@@ -137,7 +137,6 @@ def test_killed_again_and_again_and_run_to_the_end(
         process = start_cli("warehouse.ingest", long_records, env=target.env)
         wait_until(process, reached)
         if "only the parent" in moment:
-            assert len(workers_of(process.pid)) == 2
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGKILL)

@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -199,7 +201,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode != 0:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    stop_server_and_unmount(folder)
+
+
+def stop_server_and_unmount(disk: Path) -> None:
+    """The server would outlive the tests: it stops with its last user, but only while its folder is there."""
+    lock = disk / "data" / "postgres" / "postmaster.pid"
+    if lock.exists():
+        os.kill(int(lock.read_text().split()[0]), signal.SIGINT)  # PostgreSQL's fast shutdown
+    for _ in range(200):
+        if subprocess.run(["umount", str(disk)], capture_output=True, check=False).returncode == 0:
+            return
+        time.sleep(0.05)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def fill(disk: Path, *, leave_mb: float) -> None:
