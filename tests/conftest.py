@@ -143,6 +143,9 @@ def run_cli(command_environment: Callable[..., dict[str, str]]) -> Callable[...,
 def start_cli(command_environment: Callable[..., dict[str, str]]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts `python -m MODULE ARGUMENTS` in a process group of its own, which is killed after the test."""
     started: list[subprocess.Popen[str]] = []
+    # A shell starts its background jobs with SIGINT ignored, and children inherit that: Ctrl-C must reach these.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(module: str, *arguments: object, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         process = subprocess.Popen(
