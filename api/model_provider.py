@@ -16,7 +16,8 @@ from typing import Protocol
 from api.paging import Clock
 from configs.errors import ModelUnavailableError, UnavailableError
 from configs.logging import get_logger
-from serving.model_client import ModelClient, version_dir
+from serving.model_client import ModelClient
+from serving.model_files import version_dir
 from warehouse.store.records import ModelVersion
 
 Loader = Callable[[ModelVersion], ModelClient]

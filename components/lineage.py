@@ -1,4 +1,4 @@
-"""What made a model: digests of the code and of the model itself."""
+"""What made a model: the code's digest and revision."""
 
 import hashlib
 import subprocess
@@ -23,12 +23,3 @@ def git_revision() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip()
-
-
-def model_digest(directory: Path) -> str:
-    """sha256 of a SavedModel's files and their names; what is in assets.extra does not count."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in directory.rglob("*") if p.is_file() and "assets.extra" not in p.parts):
-        digest.update(str(path.relative_to(directory)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

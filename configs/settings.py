@@ -93,6 +93,23 @@ class ScoringSettings(_Section):
     )
 
 
+class ServingSettings(_Section):
+    """Where models are asked, and what a version must keep before it may be pushed."""
+
+    server: str | None = Field(
+        None,
+        description="Model server, grpc://HOST:8500 or http://HOST:8501; the model runs in the process when unset.",
+    )
+    deadline_s: float = Field(30.0, gt=0, le=600, description="Seconds a request may take, with its repetitions.")
+    attempts: int = Field(5, ge=1, le=20, description="Times a request is sent when the server cannot be reached.")
+    max_in_flight: int = Field(2, ge=1, le=64, description="Batches a client sends at once; more wait.")
+    max_load_s: float = Field(60.0, gt=0, description="A version that takes longer to load is not pushed.")
+    max_latency_ms: float = Field(250.0, gt=0, description="A version whose p99 for one window is above is not pushed.")
+    warmup_windows: int = Field(
+        32, ge=1, le=1000, description="Windows in the warm-up requests that a pushed version carries."
+    )
+
+
 class ApiSettings(_Section):
     """The REST service."""
 
@@ -127,6 +144,7 @@ class Settings(BaseSettings):
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     scoring: ScoringSettings = Field(default_factory=ScoringSettings)
+    serving: ServingSettings = Field(default_factory=ServingSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
 
     @property

@@ -22,7 +22,7 @@ from configs.errors import ModelUnavailableError
 from configs.settings import Settings, load_settings
 from pipelines.demo import HOME
 from pipelines.score import score
-from serving.model_client import version_dir
+from serving.model_files import version_dir
 from warehouse.ingest import ingest
 from warehouse.signal.ecg import WindowChunk
 from warehouse.signal.readers import find_sources

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
-from components.lineage import model_digest
 from configs import cli, contract
 from configs.contract import FeatureSpec
-from configs.errors import EXIT_DATA, ModelUnavailableError, NotFoundError
+from configs.errors import EXIT_DATA, NotFoundError
 from configs.settings import Settings, load_settings
 from pipelines.stages import find_error, logs_to
-from serving.model_client import version_dir
+from serving.connect import ModelSource, call_policy
+from serving.model_files import verified_dir
 from warehouse.store import Stores, open_stores
 from warehouse.store.records import ModelVersion, WindowSet, iter_id_ranges
 from warehouse.store.results import Results
@@ -50,6 +50,10 @@ def main(
             help="Beam option instead of scoring.beam_args, e.g. --beam-arg=--runner=FlinkRunner; may be given again."
         ),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(help="Model server instead of serving.server: grpc://HOST:8500 or http://HOST:8501."),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try windows again that could not be scored before.")
     ] = False,
@@ -62,7 +66,7 @@ def main(
     Exit codes: 0 done, 2 bad configuration, 3 some windows could not be scored, 5 database, disk or model
     not available.
     """
-    settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}})
+    settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}, "serving": {"server": server}})
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
         report = score(
             settings, stores, model_version=model_version, splits=split, recordings=recording, retry_failed=retry_failed
@@ -98,7 +102,7 @@ def score(
         if model_version
         else stores.results.latest_model(settings.features.digest)
     )
-    model_dir = verified_model_dir(settings, model)
+    source = model_source(settings, model)
     spec = FeatureSpec.model_validate(model.feature_spec)
     sets = stores.warehouse.window_sets(
         model.feature_version, splits=splits or contract.SPLITS, recordings=recordings or None
@@ -117,7 +121,7 @@ def score(
     try:
         if windows_in:
             with _progress(stores.results, run_id, windows_in), logs_to(_log_path(settings)):
-                _run_pipeline(settings, stores, model, model_dir, spec, run_id, [s for s, left in pending if left])
+                _run_pipeline(settings, stores, source, spec, run_id, [s for s, left in pending if left])
         for window_set, _ in pending:
             rate = stores.warehouse.mean_heart_rate_bpm(window_set)
             stores.results.summarise(model.model_version, window_set, rate, settings.scoring.episode_gap_beats)
@@ -131,20 +135,22 @@ def score(
     )
 
 
-def verified_model_dir(settings: Settings, model: ModelVersion) -> Path:
-    """Where a version's SavedModel is, after checking that it is what was pushed.
+def model_source(settings: Settings, model: ModelVersion) -> ModelSource:
+    """Where a version is asked: on the server that the settings name, else in the process, from verified files.
 
     Raises:
-        ModelUnavailableError: it is not there, or its files have changed.
+        ModelUnavailableError: it is to run here, and its files are not what was pushed.
     """
-    directory = version_dir(settings.models_dir, model.model_name, model.model_version)
-    if model_digest(directory) != model.digest:
-        raise ModelUnavailableError(
-            f"model version {model.model_version}",
-            f"files in {directory} are not those that were pushed",
-            "Restore the folder from a backup, or train again.",
-        )
-    return directory
+    server = settings.serving.server
+    here = settings.models_dir / model.model_name / str(model.model_version)
+    return ModelSource(
+        model_name=model.model_name,
+        model_version=model.model_version,
+        directory=here if server else verified_dir(settings.models_dir, model),
+        server=server,
+        batch_size=settings.scoring.batch_size,
+        policy=call_policy(settings.serving),
+    )
 
 
 def _pending(results: Results, model_version: int, sets: Sequence[WindowSet]) -> list[tuple[WindowSet, int]]:
@@ -162,8 +168,7 @@ def _pending(results: Results, model_version: int, sets: Sequence[WindowSet]) ->
 def _run_pipeline(
     settings: Settings,
     stores: Stores,
-    model: ModelVersion,
-    model_dir: Path,
+    source: ModelSource,
     spec: FeatureSpec,
     run_id: int,
     sets: Sequence[WindowSet],
@@ -173,9 +178,7 @@ def _run_pipeline(
     job = ScoringJob(
         warehouse_url=stores.warehouse.url,
         results_url=stores.results.url,
-        model_dir=model_dir,
-        model_version=model.model_version,
-        batch_size=settings.scoring.batch_size,
+        source=source,
         spec=spec.model_dump(mode="json"),
         run_id=run_id,
     )

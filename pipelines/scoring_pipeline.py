@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -12,7 +11,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from configs.contract import FeatureSpec
-from serving.in_process import InProcessModelClient
+from serving.connect import ModelSource, open_client
 from serving.model_client import ModelClient, Scores
 from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.results import Results
@@ -46,9 +45,7 @@ class ScoringJob:
 
     warehouse_url: str
     results_url: str
-    model_dir: Path
-    model_version: int
-    batch_size: int
+    source: ModelSource
     spec: Mapping[str, Any]
     run_id: int
 
@@ -89,7 +86,7 @@ class ReadUnscored(beam.DoFn):
             block = self._warehouse.read_block(self._spec, element.first_id, element.stop_id, well_formed=True)
             bad = self._warehouse.misshapen_windows(self._spec, element.first_id, element.stop_id)
             failures = [(window_id, detail) for window_id, _, detail in bad]
-        done = self._results.done_ids(self._job.model_version, element.first_id, element.stop_id)
+        done = self._results.done_ids(self._job.source.model_version, element.first_id, element.stop_id)
         if len(done):
             block = block.select(~np.isin(block.window_id, done, assume_unique=True))
             failures = [failure for failure in failures if failure[0] not in set(done.tolist())]
@@ -109,7 +106,7 @@ class BlockModelHandler(ModelHandler[UnscoredBlock, tuple[UnscoredBlock, Scores]
         self._job = job
 
     def load_model(self) -> ModelClient:
-        return InProcessModelClient(self._job.model_dir, batch_size=self._job.batch_size)
+        return open_client(self._job.source)
 
     def run_inference(
         self, batch: Sequence[UnscoredBlock], model: ModelClient, inference_args: dict[str, Any] | None = None
@@ -143,7 +140,7 @@ class WriteScores(beam.DoFn):
         failures += [(int(window_id), NOT_FINITE) for window_id in unscored.block.window_id[~finite]]
         scored, failed = self._results.write_scores(
             self._job.run_id,
-            self._job.model_version,
+            self._job.source.model_version,
             unscored.range.window_set,
             unscored.block.select(finite),
             BlockScores(scores.score[finite], scores.verdict[finite], scores.lead_slot[finite]),

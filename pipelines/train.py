@@ -14,12 +14,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from components.lineage import code_digest, git_revision, model_digest
+from components.lineage import code_digest, git_revision
 from configs import cli
 from configs.contract import SPLITS, FeatureSpec
 from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings, load_settings
 from pipelines.stages import find_error, logs_to, outputs_of_last_run
+from serving.model_files import model_digest
 from warehouse.store import Stores, open_stores
 from warehouse.store.records import DataSpan, ModelVersion
 
@@ -218,6 +219,7 @@ def _run_stages(plan: _Plan, log_path: Path) -> dict[tuple[str, str], Any]:
         spec=plan.spec,
         training=settings.training,
         evaluation=settings.evaluation,
+        serving=settings.serving,
         schema_file=schema_file,
         baseline_uri=_baseline_uri(plan),
         push_dir=settings.models_dir.resolve() / name if plan.push else None,

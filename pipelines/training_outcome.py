@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation import AVERAGE_PRECISION, FALSE_ALARM_RATE, RECALL, ROC_AUC
+from components.infra_validation import OUTPUT_FILE, REPORT_FILE
 from components.trainer import CALIBRATION_FILE
 
 Metrics = dict[str, float]
@@ -39,15 +40,15 @@ class Outcome:
 def read_outcome(outputs: Mapping[tuple[str, str], Any]) -> Outcome:
     """Reads the artifacts of `pipelines.stages.outputs_of_last_run`."""
     evaluation = outputs["Evaluator", "evaluation"].uri
-    blessing = outputs["Evaluator", "blessing"]
+    blessings = outputs["Evaluator", "blessing"], outputs["ServingCheck", "blessing"]
     model_uri = Path(outputs["Trainer", "model"].uri)
     overall, slices = _read_metrics(evaluation)
     pushed = outputs.get(("Pusher", "pushed_model"))
     version = pushed.get_string_custom_property("pushed_version") if pushed is not None else ""
     calibration = json.loads((model_uri / "Format-Serving" / "assets.extra" / CALIBRATION_FILE).read_text("utf-8"))
     return Outcome(
-        blessed=blessing.get_int_custom_property("blessed") == 1,
-        failures=_read_failures(evaluation),
+        blessed=all(blessing.get_int_custom_property("blessed") == 1 for blessing in blessings),
+        failures=_read_failures(evaluation) + _cannot_be_served(blessings[1]),
         metrics=overall,
         slices=slices,
         pushed_version=int(version) if version else None,
@@ -97,6 +98,16 @@ def _read_failures(evaluation_uri: str) -> list[str]:
     ]
     lines += [f"slice {s} was not found in the data" for s in result.missing_slices]
     return lines or ["the Evaluator gave no reason"]
+
+
+def _cannot_be_served(blessing: Any) -> list[str]:
+    if blessing.get_int_custom_property("blessed") == 1:
+        return []
+    report, output = Path(blessing.uri) / REPORT_FILE, Path(blessing.uri) / OUTPUT_FILE
+    lines = json.loads(report.read_text("utf-8"))["failures"] if report.is_file() else []
+    if not lines:  # it crashed, or did not end
+        lines = output.read_text("utf-8").strip().splitlines()[-1:] or ["the process that loaded it ended at once"]
+    return [f"cannot be served: {line}" for line in lines]
 
 
 def _slice_name(key: Any) -> str:

@@ -12,10 +12,11 @@ from components import preprocessing, trainer
 from components.data_gate import DataGate
 from components.evaluation import eval_config
 from components.example_gen import PostgresExampleGen
+from components.infra_validation import ServingCheck
 from components.lineage import code_digest
 from configs import contract
 from configs.contract import FeatureSpec
-from configs.settings import EvaluationSettings, TrainingSettings
+from configs.settings import EvaluationSettings, ServingSettings, TrainingSettings
 from warehouse.store.records import DataSpan
 
 #: Part of what a stage's cache is keyed on: our own code is not a TFX artifact, so its change must be seen here.
@@ -66,6 +67,7 @@ def create_pipeline(
     spec: FeatureSpec,
     training: TrainingSettings,
     evaluation: EvaluationSettings,
+    serving: ServingSettings,
     schema_file: Path,
     baseline_uri: str | None,
     push_dir: Path | None,
@@ -78,6 +80,7 @@ def create_pipeline(
         spec: geometry of the windows.
         training: of the autoencoders.
         evaluation: the gates.
+        serving: what a model must keep to be served, and the warm-up requests it carries.
         schema_file: the curated schema.
         baseline_uri: model artifact that the new one must not be worse than; None when there is none.
         push_dir: where the Pusher puts a blessed model; None trains and evaluates without pushing.
@@ -141,12 +144,25 @@ def create_pipeline(
     )
     stages.append(evaluator)
 
+    # Can it be served? Loaded and asked in a process of its own; blessed copies carry warm-up requests.
+    check = ServingCheck(
+        model=model_trainer.outputs["model"],
+        examples=example_gen.outputs["examples"],
+        split=contract.TEST,
+        model_name=training.model_name,
+        max_load_s=serving.max_load_s,
+        max_latency_ms=serving.max_latency_ms,
+        windows=serving.warmup_windows,
+        validator="serving.validation",
+    )
+    stages.append(check)
+
     # Blessed models only.
     if push_dir is not None:
         stages.append(
             tfx.components.Pusher(
-                model=model_trainer.outputs["model"],
                 model_blessing=evaluator.outputs["blessing"],
+                infra_blessing=check.outputs["blessing"],
                 push_destination=tfx.proto.PushDestination(
                     filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(push_dir))
                 ),

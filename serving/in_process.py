@@ -9,14 +9,14 @@ import numpy as np
 
 from configs import contract
 from configs.errors import ModelUnavailableError
-from serving.model_client import Explanation, FloatArray, Scores
+from serving.model_client import OUTPUTS, Explanation, FloatArray, Scores
 
 
 class InProcessModelClient:
     """Loads a version's SavedModel; a `serving.model_client.ModelClient`.
 
     Args:
-        directory: of the version, as the Pusher left it; its name is the version's number.
+        directory: of the version, as the Pusher left it; its name is the version's number (else the version is 0).
         batch_size: windows a call of the model, at most; bounds memory, never the result.
 
     Raises:
@@ -29,34 +29,55 @@ class InProcessModelClient:
 
         try:
             self._model: Any = tf.saved_model.load(str(directory))
-            self._score = self._model.signatures[contract.SIGNATURE_SCORE]
-            self._explain = self._model.signatures[contract.SIGNATURE_DEFAULT]
-            self._version = int(directory.name)
-        except (OSError, KeyError, ValueError) as error:
+            self._version = int(directory.name) if directory.name.isdecimal() else 0
+        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
             raise ModelUnavailableError(
-                f"model {directory}", f"cannot be loaded ({str(error).splitlines()[0]})", "Push it again."
+                f"model {directory}", f"cannot be loaded ({(str(error).splitlines() or [''])[0]})", "Push it again."
             ) from error
+        for signature in OUTPUTS:
+            if signature not in self._model.signatures:
+                raise ModelUnavailableError(
+                    f"model {directory}", f"signature {signature} is missing", "Push one that this platform trained."
+                )
+        self._score = self._model.signatures[contract.SIGNATURE_SCORE]
+        self._explain = self._model.signatures[contract.SIGNATURE_DEFAULT]
         self._tensor = tf.constant
         self._batch_size = batch_size
+        self._warm_up(directory)
 
     @property
     def model_version(self) -> int:
         return self._version
 
     def score(self, inputs: Mapping[str, FloatArray]) -> Scores:
-        return _scores(self._call(self._score, inputs))
+        return Scores.from_answer(self._call(self._score, inputs))
 
     def explain(self, inputs: Mapping[str, FloatArray]) -> Explanation:
-        answer = self._call(self._explain, inputs)
-        return Explanation(
-            scores=_scores(answer),
-            threshold=answer[contract.THRESHOLD],
-            reconstruction=answer[contract.RECONSTRUCTION],
-            sample_error=answer[contract.SAMPLE_ERROR],
-        )
+        return Explanation.from_answer(self._call(self._explain, inputs))
 
     def check(self) -> None:
         """A loaded model can always answer."""
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+    def signatures(self) -> dict[str, tuple[set[str], set[str]]]:
+        """Input and output names by signature."""
+        return {
+            name: (set(signature.structured_input_signature[1]), set(signature.structured_outputs))
+            for name, signature in self._model.signatures.items()
+        }
+
+    def input_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Shapes of the raw inputs by name; the batch's size is None."""
+        return {name: tuple(spec.shape.as_list()) for name, spec in self._score.structured_input_signature[1].items()}
+
+    def _warm_up(self, directory: Path) -> None:
+        """Replays what the version carries for this, so that the first caller does not wait for it."""
+        from serving.warmup import read_warmup
+
+        for signature, inputs in read_warmup(directory):
+            self._model.signatures[signature](**inputs)
 
     def _call(self, signature: Any, inputs: Mapping[str, FloatArray]) -> dict[str, Any]:
         n = len(inputs[contract.SAMPLES])
@@ -67,11 +88,3 @@ class InProcessModelClient:
             }
             parts.append({name: value.numpy() for name, value in signature(**batch).items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _scores(answer: Mapping[str, Any]) -> Scores:
-    return Scores(
-        score=answer[contract.SCORE],
-        verdict=answer[contract.VERDICT].astype(bool),
-        lead_slot=answer[contract.LEAD].astype(np.int16),
-    )

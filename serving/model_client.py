@@ -2,15 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import ModelUnavailableError
+from configs import contract
 
 FloatArray = npt.NDArray[np.float32]
+
+#: What each signature that clients call must give at least.
+OUTPUTS = {
+    contract.SIGNATURE_SCORE: (contract.SCORE, contract.VERDICT, contract.LEAD),
+    contract.SIGNATURE_DEFAULT: (
+        contract.SCORE, contract.VERDICT, contract.LEAD, contract.THRESHOLD, contract.RECONSTRUCTION,
+        contract.SAMPLE_ERROR,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,15 @@ class Scores:
     score: FloatArray
     verdict: npt.NDArray[np.bool_]
     lead_slot: npt.NDArray[np.int16]
+
+    @classmethod
+    def from_answer(cls, answer: Mapping[str, npt.NDArray[Any]]) -> "Scores":
+        """From a signature's outputs by name."""
+        return cls(
+            score=answer[contract.SCORE].astype(np.float32, copy=False),
+            verdict=answer[contract.VERDICT].astype(bool),
+            lead_slot=answer[contract.LEAD].astype(np.int16),
+        )
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,16 @@ class Explanation:
     threshold: FloatArray
     reconstruction: FloatArray
     sample_error: FloatArray
+
+    @classmethod
+    def from_answer(cls, answer: Mapping[str, npt.NDArray[Any]]) -> "Explanation":
+        """From a signature's outputs by name."""
+        return cls(
+            scores=Scores.from_answer(answer),
+            threshold=answer[contract.THRESHOLD].astype(np.float32, copy=False),
+            reconstruction=answer[contract.RECONSTRUCTION].astype(np.float32, copy=False),
+            sample_error=answer[contract.SAMPLE_ERROR].astype(np.float32, copy=False),
+        )
 
 
 class ModelClient(Protocol):
@@ -69,16 +96,6 @@ class ModelClient(Protocol):
         """
         ...
 
-
-def version_dir(models_dir: Path, model_name: str, model_version: int) -> Path:
-    """Where a pushed version is.
-
-    Raises:
-        ModelUnavailableError: it is not there.
-    """
-    path = models_dir / model_name / str(model_version)
-    if not (path / "saved_model.pb").is_file():
-        raise ModelUnavailableError(
-            f"model version {model_version}", f"is not in {path}", "Train again, or put the version's folder back."
-        )
-    return path
+    def close(self) -> None:
+        """Gives back connections; the client is not used after it."""
+        ...

@@ -21,6 +21,13 @@ from warehouse.store.database import DatabaseUrls, resolve_urls
 PROJECT = Path(__file__).parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("model server", "run the tests marked model_server against a live TensorFlow Serving")
+    group.addoption("--model-server-grpc", help="its gRPC address, grpc://HOST:8500")
+    group.addoption("--model-server-rest", help="its REST address, http://HOST:8501")
+    group.addoption("--model-server-model", help="folder of the version it serves, .../NAME/VERSION")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment() -> Iterator[None]:
     """A developer's settings stay outside; only the folder of MIT-BIH records is let in."""

@@ -18,7 +18,7 @@ from configs.settings import load_settings
 from pipelines.score import score
 from pipelines.train import train
 from serving.in_process import InProcessModelClient
-from serving.model_client import version_dir
+from serving.model_files import version_dir
 from warehouse.ingest import ingest
 from warehouse.signal.simulate import simulate_cohort
 from warehouse.store import open_stores
@@ -89,6 +89,14 @@ def test_a_blessed_model_is_pushed_registered_and_has_its_card(settings, stores,
     assert {key.split("=")[0] for key in card["slices"]} == set(contract.SLICE_FEATURES)
     assert card["model"]["parameters"] < 150_000
     assert all(Path(uri).exists() for uri in card["artifacts"].values())
+
+
+def test_the_pushed_version_was_checked_and_carries_warm_up_requests(model_dir, trained):
+    from serving.warmup import read_warmup
+
+    assert trained.seconds["ServingCheck"] > 0
+    sizes = [(signature, len(inputs[contract.SAMPLES])) for signature, inputs in read_warmup(model_dir)]
+    assert sizes == [("score", 1), ("score", 32), ("serving_default", 1), ("serving_default", 32)]
 
 
 def test_the_run_is_listed_with_configuration_span_metrics_and_artifacts(stores, trained):
