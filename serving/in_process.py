@@ -30,7 +30,7 @@ class InProcessModelClient:
         try:
             self._model: Any = tf.saved_model.load(str(directory))
             self._version = int(directory.name) if directory.name.isdecimal() else 0
-        except (OSError, KeyError, ValueError, tf.errors.OpError) as error:
+        except (OSError, LookupError, ValueError, RuntimeError, tf.errors.OpError) as error:
             raise ModelUnavailableError(
                 f"model {directory}", f"cannot be loaded ({(str(error).splitlines() or [''])[0]})", "Push it again."
             ) from error
