@@ -22,7 +22,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import ConfigurationError, DataInvalidError
-from warehouse.store.records import DataSpan, WindowSet, iter_id_ranges
+from warehouse.store.records import DataSpan, LabelUse, WindowSet, iter_id_ranges
 from warehouse.store.warehouse import Warehouse
 from warehouse.store.window_block import WindowBlock
 
@@ -78,7 +78,8 @@ def _read_windows(pipeline: beam.Pipeline, exec_properties: dict[str, Any], spli
         raise DataInvalidError(
             f"split {query['split']}", "has no windows", "Ingest recordings of at least three patients, one a split."
         )
-    return pipeline | beam.Create(ranges) | beam.Reshuffle() | beam.ParDo(ReadBlock(spec.model_dump(mode="json")))
+    read = ReadBlock(spec.model_dump(mode="json"), span.content.get("labels"))
+    return pipeline | beam.Create(ranges) | beam.Reshuffle() | beam.ParDo(read)
 
 
 def warehouse_url() -> str:
@@ -125,10 +126,15 @@ def _context(window_set: WindowSet) -> dict[str, str]:
 
 
 class ReadBlock(beam.DoFn):
-    """Reads one id range and gives its windows as serialized tf.Examples."""
+    """Reads one id range and gives its windows as serialized tf.Examples.
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    Args:
+        labels: how reviewers' labels are used (fields of `LabelUse`); None: not at all.
+    """
+
+    def __init__(self, spec: dict[str, Any], labels: dict[str, Any] | None = None) -> None:
         self._spec_values = spec
+        self._labels = None if labels is None else LabelUse(**labels)
 
     def setup(self) -> None:
         self._spec = FeatureSpec.model_validate(self._spec_values)
@@ -137,7 +143,10 @@ class ReadBlock(beam.DoFn):
 
     def process(self, element: tuple[dict[str, str], int, int]) -> Iterator[bytes]:
         context, first, stop = element
-        block = self._warehouse.read_block(self._spec, first, stop)
+        if self._labels is None:
+            block = self._warehouse.read_block(self._spec, first, stop)
+        else:
+            block = self._warehouse.read_labelled_block(self._spec, first, stop, self._labels)
         if len(block):
             yield from self._encoder.encode(to_record_batch(block, context))
 

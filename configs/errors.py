@@ -10,6 +10,7 @@
     |   |-- StorageError          disk full or not writable
     |   `-- ModelUnavailableError no model version, or the model server is down
     |-- NotFoundError             the thing asked for does not exist                 exit 3
+    |-- ConflictError             it contradicts what is there already               exit 3
     `-- RequestError              a request's parameter or body is wrong             exit 2
 
 Every error says what it is about (`subject`), what is wrong (`problem`) and what to do (`hint`).
@@ -92,6 +93,12 @@ class ModelUnavailableError(UnavailableError):
 
 class NotFoundError(EcgError):
     """The thing asked for does not exist."""
+
+    exit_code = EXIT_DATA
+
+
+class ConflictError(EcgError):
+    """It contradicts what is there already."""
 
     exit_code = EXIT_DATA
 

@@ -65,6 +65,13 @@ class TrainingSettings(_Section):
     treat_unlabelled_as_normal: bool = Field(
         True, description="Unlabelled windows of the train and calibration splits count as normal."
     )
+    reviewed_windows: str = Field(
+        "add",
+        pattern="^(add|replace|exclude|ignore)$",
+        description="Reviewers' labels in training: add (where there is no reference label), replace (reference "
+        "labels too), exclude (leave reviewed windows out), ignore. Beats reviewed as artefacts are left out by the "
+        "first three.",
+    )
     block_windows: int = Field(4096, ge=64, description="Windows a warehouse read in ExampleGen.")
 
 
@@ -136,6 +143,11 @@ class Settings(BaseSettings):
     results_url: str | None = Field(None, description="PostgreSQL of the results; embedded when unset.")
     pseudonym_key: SecretStr | None = Field(
         None, description="Key of the HMAC that makes patient pseudonyms; kept in data_dir/pseudonym.key when unset."
+    )
+    site: str = Field(
+        "main",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$",
+        description="Hospital or tenant that recordings ingested here belong to; others never see them.",
     )
     mitdb_dir: Path | None = Field(None, description="Folder with MIT-BIH records for the demo and the tests.")
     log_level: str = Field("WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")

@@ -21,6 +21,7 @@ from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings, load_settings
 from pipelines.stages import find_error, logs_to, outputs_of_last_run
 from serving.model_files import model_digest
+from warehouse.reviewer_labels import deliver_labels
 from warehouse.store import Stores, open_stores
 from warehouse.store.records import DataSpan, ModelVersion
 
@@ -140,7 +141,8 @@ def train(
         NotBlessedError: the model did not pass its gates; says which.
     """
     version = feature_version or settings.features.digest
-    span = stores.warehouse.freeze_span(version, settings.training.max_windows)
+    deliver_labels(stores)
+    span = stores.warehouse.freeze_span(version, settings.training.max_windows, settings.training.reviewed_windows)
     _check_splits(span)
     config = {
         "training": settings.training.model_dump(mode="json"),

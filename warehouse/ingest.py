@@ -4,7 +4,7 @@ Each recording is one transaction: an interrupted ingest leaves no half recordin
 is missing. What is in already, by content, is not touched.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ class IngestReport:
     windows: int = 0
     unusable_seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
+    recording_ids: list[int] = field(default_factory=list, compare=False)  # all that are in now, in any order
 
     def as_json(self) -> dict[str, object]:
         return {
@@ -90,6 +91,8 @@ def ingest(
     splits_by_name: Mapping[str, str] | None = None,
     failures: Sequence[SourceError] = (),
     now: datetime | None = None,
+    only_patients: Collection[str] | None = None,
+    origin: str | None = None,
 ) -> IngestReport:
     """Ingests recordings, in parallel where there are several.
 
@@ -99,6 +102,8 @@ def ingest(
         splits_by_name: recording name to split, for the new patients named; goes before `split`.
         failures: what could not even be found; reported with the rest.
         now: stands in for unknown start times; the clock's when None.
+        only_patients: pseudonyms; a recording of another patient fails. None takes all.
+        origin: what stands in for the path of a file when the versions of a recording are told; None for the path.
 
     Raises:
         ConfigurationError: `settings.ingest` cannot be followed.
@@ -109,14 +114,17 @@ def ingest(
     for failure in failures:
         _fail(report, stores.warehouse, failure)
     moment = now or datetime.now(UTC)
-    jobs = _plan(sources, settings, stores, split, splits_by_name or {}, report, moment)
+    allowed = None if only_patients is None else frozenset(only_patients)
+    jobs = _plan(sources, settings, stores, split, splits_by_name or {}, report, moment, allowed, origin)
     with cli.progress() as progress:
         task = progress.add_task("ingest", total=len(jobs))
         for ingested in run_jobs(jobs, stores.warehouse):
             progress.advance(task)
             if isinstance(ingested, SourceError):
                 _fail(report, stores.warehouse, ingested)
-            elif ingested.unchanged:
+                continue
+            report.recording_ids.append(ingested.recording_id)
+            if ingested.unchanged:
                 report.unchanged += 1
             else:
                 report.added += 1
@@ -133,6 +141,8 @@ def _plan(
     splits_by_name: Mapping[str, str],
     report: IngestReport,
     now: datetime,
+    allowed: frozenset[str] | None,
+    origin: str | None,
 ) -> list[Job]:
     """Reads all headers, leaves out what is in already, and registers patients in order."""
     secret = settings.pseudonym_key
@@ -146,12 +156,21 @@ def _plan(
         except SourceError as error:
             _fail(report, stores.warehouse, error)
             continue
-        if (header.checksum, spec.digest) in seen or stores.warehouse.has_windows(header.checksum, spec.digest):
+        alias = pseudonym(key, header.patient_key)
+        if allowed is not None and alias not in allowed:
+            problem = "is of a patient that this device may not post recordings of"
+            hint = "Make a key for this patient: python -m api.keys add --patient."
+            _fail(report, stores.warehouse, SourceError(header.source_uri or header.name, problem, hint))
+            continue
+        if (header.checksum, spec.digest) in seen or stores.warehouse.has_windows(
+            header.checksum, spec.digest, site=settings.site
+        ):
             report.unchanged += 1
-            stores.warehouse.make_current(header.checksum, source_key(header))
+            report.recording_ids += stores.warehouse.recordings_of(header.checksum, settings.site)
+            stores.warehouse.make_current(header.checksum, source_key(header, origin), site=settings.site)
             continue
         seen.add((header.checksum, spec.digest))
-        opened.append((source, header, spec, pseudonym(key, header.patient_key)))
+        opened.append((source, header, spec, alias))
     for spec in {spec.digest: spec for _, _, spec, _ in opened}.values():
         stores.warehouse.ensure_feature_version(spec)
     forced = {
@@ -163,10 +182,12 @@ def _plan(
         [(alias, header.sex, age_band(header.age_years)) for _, header, _, alias in opened],
         settings.ingest.split_shares,
         forced,
+        site=settings.site,
     )
     disk = None if settings.warehouse_url else settings.data_dir
     return [
-        Job(source, header, patients[alias], spec, settings.ingest, now, disk) for source, header, spec, alias in opened
+        Job(source, header, patients[alias], spec, settings.ingest, now, disk, origin)
+        for source, header, spec, alias in opened
     ]
 
 

@@ -43,6 +43,7 @@ class Job:
     Attributes:
         now: stands in for an unknown start time.
         disk: where the embedded database keeps its data; None when the database is somebody else's.
+        origin: what stands in for the path of a file that came without one of its own.
     """
 
     source: Source
@@ -52,6 +53,7 @@ class Job:
     settings: IngestSettings
     now: datetime
     disk: Path | None
+    origin: str | None = None
 
 
 def run_jobs(jobs: Sequence[Job], warehouse: Warehouse) -> Iterator[Ingested | SourceError]:
@@ -196,7 +198,7 @@ def _write_signal(job: Job, source: SignalSource, warehouse: Warehouse) -> Inges
     return warehouse.write_recording(
         job.header,
         patient=job.patient,
-        source_key=source_key(job.header),
+        source_key=source_key(job.header, job.origin),
         spec=job.spec,
         lead_slots=slots,
         r_peak_source="annotations" if annotated else job.settings.detector,
@@ -211,7 +213,7 @@ def _write_precut(job: Job, precut: PrecutSource, warehouse: Warehouse) -> Inges
     return warehouse.write_recording(
         job.header,
         patient=job.patient,
-        source_key=source_key(job.header),
+        source_key=source_key(job.header, job.origin),
         spec=job.spec,
         lead_slots=["ECG"],
         r_peak_source="precut",
@@ -249,6 +251,11 @@ def precut_chunk(precut: PrecutSource) -> WindowChunk:
     return WindowChunk(windows, unusable, rejected)
 
 
-def source_key(header: RecordingHeader) -> str:
-    """What the versions of a recording share: a digest of where it is read from, since a path may name a patient."""
-    return sha256(f"{header.source_format}:{header.source_uri}".encode()).hexdigest()[:32]
+def source_key(header: RecordingHeader, origin: str | None = None) -> str:
+    """What the versions of a recording share: a digest of where it is read from, since a path may name a patient.
+
+    Args:
+        origin: of recordings that came without a path of their own: they are told by origin and name.
+    """
+    place = header.source_uri if origin is None else f"{origin}:{header.name}"
+    return sha256(f"{header.source_format}:{place}".encode()).hexdigest()[:32]

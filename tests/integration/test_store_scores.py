@@ -141,7 +141,9 @@ def listed(stores: Stores) -> list[dict[str, Any]]:
     for name in ("left", "right"):
         window_set = add_recording(stores, name, 60)
         stores.results.write_scores(run, 6, window_set, read(stores, window_set), scored(np.arange(60) % 5))
-    return sorted(table(stores.results, t.anomalies, 6), key=lambda a: (a["recorded_at"], a["window_id"]))
+    unreviewed = {"review_status": "unreviewed", **dict.fromkeys(("verdict", "review_label", "cause", "reviewers"))}
+    rows = [{**row, **unreviewed} for row in table(stores.results, t.anomalies, 6)]
+    return sorted(rows, key=lambda a: (a["recorded_at"], a["window_id"]))
 
 
 @pytest.mark.parametrize("limit", [1, 7, 71, 72, 100])

@@ -169,8 +169,14 @@ class Windows:
 
 @dataclass(frozen=True)
 class WindowChunk:
-    """What one block of a recording gave."""
+    """What one block of a recording gave.
+
+    Attributes:
+        signal: int16 (n, leads in use), microvolts at the windows' rate, band-passed, usable or not; the smallest
+            int16 where there is no sample. Chunks follow each other without a gap. None: there is no signal.
+    """
 
     windows: Windows
     unusable: list[UnusableSpan] = field(default_factory=list)
     rejected: list[RejectedBeat] = field(default_factory=list)
+    signal: Int16Array | None = None

@@ -5,6 +5,7 @@
 Memory stays flat however long the recording is, and the result does not depend on the block length.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -14,13 +15,14 @@ import numpy.typing as npt
 
 from configs.contract import MV_PER_COUNT, RR_COLUMNS, FeatureSpec
 from warehouse.signal.blocks import Block, n_output_samples, read_blocks
-from warehouse.signal.codes import reason_of
+from warehouse.signal.codes import GAP, reason_of
 from warehouse.signal.context import RrContext, RunningTemplate
 from warehouse.signal.coverage import TimeAccount
 from warehouse.signal.ecg import (
     AAMI_OF_SYMBOL,
     AamiClass,
     BeatAnnotations,
+    Int16Array,
     Reason,
     RejectedBeat,
     SignalSource,
@@ -188,7 +190,21 @@ class _Cutter:
             block.core_code, first_sample=block.core_in[0], end_s=block.end_s, last=block.last,
             r_peak_s=time_s, rejected=reasons,
         )  # fmt: skip
-        return WindowChunk(self._release(windows, rr, reasons, last=block.last), unusable, rejected)
+        return WindowChunk(
+            self._release(windows, rr, reasons, last=block.last), unusable, rejected, self._signal(block)
+        )
+
+    def _signal(self, block: Block) -> Int16Array:
+        """The block itself, without margins, as it is stored; no sample where the recording has none."""
+        rate_hz = self._spec.sampling_rate_hz
+        start = math.ceil(block.start_s * rate_hz - 1e-9)
+        stop = self._n_out if block.last else math.ceil(block.end_s * rate_hz - 1e-9)
+        signal = block.signal[start - block.first_out : stop - block.first_out]
+        nearest = np.rint(np.arange(start, stop) / rate_hz * self._rate_in_hz).astype(np.int64) - block.first_in
+        codes = block.assessment.code
+        gap = codes[np.clip(nearest, 0, len(codes) - 1)] == GAP
+        counts = np.clip(np.rint(signal / MV_PER_COUNT), -32767, 32767)
+        return np.where(gap, np.iinfo(np.int16).min, counts).astype(np.int16)
 
     def _release(
         self, windows: Windows, rr: npt.NDArray[np.float32], reasons: list[Reason | None], *, last: bool

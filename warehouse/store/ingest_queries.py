@@ -16,10 +16,12 @@ from warehouse.store import tables as t
 from warehouse.store.binary_copy import to_microseconds
 from warehouse.store.connection import Repository, copy_in
 from warehouse.store.records import Ingested, Patient
+from warehouse.store.signal_queries import SignalWriter
 from warehouse.store.window_block import lead_mask_to_bits
 
 _PARTITION_LOCK = 0x454347_01
 _PATIENT_LOCK = 0x454347_02
+_PARTITIONED = ("windows", "signal_chunks")
 
 
 class IngestQueries(Repository):
@@ -37,6 +39,8 @@ class IngestQueries(Repository):
         patients: Sequence[tuple[str, str, str]],
         shares: Mapping[str, float],
         forced: Mapping[str, str] | None = None,
+        *,
+        site: str = t.DEFAULT_SITE,
     ) -> dict[str, Patient]:
         """Registers patients, in the order given, and fixes the split of the new ones.
 
@@ -47,6 +51,7 @@ class IngestQueries(Repository):
             patients: (pseudonym, sex, age band), one or more times each.
             shares: split to the share of patients it aims at.
             forced: pseudonym to split, for the new patients whose split the caller decides.
+            site: whose patients they are.
         """
         known: dict[str, Patient] = {}
         with self.transaction() as connection:
@@ -57,33 +62,47 @@ class IngestQueries(Repository):
                 if pseudonym in known:
                     continue
                 found = connection.execute(
-                    sa.select(t.patients.c.patient_id, t.patients.c.split).where(t.patients.c.pseudonym == pseudonym)
+                    sa.select(t.patients.c.patient_id, t.patients.c.split).where(
+                        t.patients.c.site == site, t.patients.c.pseudonym == pseudonym
+                    )
                 ).one_or_none()
                 if found is None:
                     split = (forced or {}).get(pseudonym) or _neediest_split(counts, shares)
                     counts[split] = counts.get(split, 0) + 1
-                    row = {"pseudonym": pseudonym, "sex": sex, "age_band": age_band, "split": split}
+                    row = {"site": site, "pseudonym": pseudonym, "sex": sex, "age_band": age_band, "split": split}
                     created = connection.execute(insert(t.patients).values(row).returning(t.patients.c.patient_id))
-                    known[pseudonym] = Patient(int(created.scalar_one()), pseudonym, split)
+                    known[pseudonym] = Patient(int(created.scalar_one()), pseudonym, split, site)
                 else:
-                    known[pseudonym] = Patient(found.patient_id, pseudonym, found.split)
+                    known[pseudonym] = Patient(found.patient_id, pseudonym, found.split, site)
         return known
 
-    def has_windows(self, checksum: str, feature_version: str) -> bool:
-        """Whether this exact content is in, in this geometry."""
+    def has_windows(self, checksum: str, feature_version: str, *, site: str = t.DEFAULT_SITE) -> bool:
+        """Whether this exact content is in at this site, in this geometry."""
         query = (
             sa.select(sa.literal(True))
             .select_from(t.recordings.join(t.window_sets))
-            .where(t.recordings.c.checksum == checksum, t.window_sets.c.feature_version == feature_version)
+            .where(
+                t.recordings.c.site == site,
+                t.recordings.c.checksum == checksum,
+                t.window_sets.c.feature_version == feature_version,
+            )
         )
         with self.transaction() as connection:
             return bool(connection.execute(query).scalar())
 
-    def make_current(self, checksum: str, source_key: str) -> None:
+    def recordings_of(self, checksum: str, site: str) -> list[int]:
+        """recording_id of a content, if it is in at a site."""
+        query = sa.select(t.recordings.c.recording_id).where(
+            t.recordings.c.site == site, t.recordings.c.checksum == checksum
+        )
+        with self.transaction() as connection:
+            return list(connection.execute(query).scalars())
+
+    def make_current(self, checksum: str, source_key: str, *, site: str = t.DEFAULT_SITE) -> None:
         """Makes the version of a source that has this content the current one: a file may change back."""
         with self.transaction() as connection:
             self._lock(connection, source_key)
-            _make_current(connection, checksum, source_key)
+            _make_current(connection, site, checksum, source_key)
 
     def write_recording(
         self,
@@ -115,7 +134,7 @@ class IngestQueries(Repository):
         Raises:
             SourceError: it has more beats than a window id can number, or ends beyond the calendar.
         """
-        start = self._known_start(header.checksum) or header.start_time or now.replace(microsecond=0)
+        start = self._known_start(patient.site, header.checksum) or header.start_time or now.replace(microsecond=0)
         self._ensure_partitions(header, start)
         with self.transaction() as connection:
             self._lock(connection, source_key)
@@ -141,7 +160,10 @@ class IngestQueries(Repository):
             )
             n_windows = n_rejected = 0
             spans: list[UnusableSpan] = []
+            signal = SignalWriter(connection, window_set_id, start, sampling_rate_hz=spec.sampling_rate_hz)
             for chunk in chunks:
+                if chunk.signal is not None:
+                    signal.add(chunk.signal)
                 self._copy_windows(connection, chunk, window_set_id, start, label_source, header.name)
                 if chunk.rejected:
                     connection.execute(
@@ -161,6 +183,7 @@ class IngestQueries(Repository):
                 n_windows += len(chunk.windows)
                 n_rejected += len(chunk.rejected)
                 spans += chunk.unusable
+            signal.close()
             self._insert_spans(connection, window_set_id, spans)
             unusable_s = sum(span.end_s - span.start_s for span in spans if span.lead is None)
             connection.execute(
@@ -201,9 +224,11 @@ class IngestQueries(Repository):
         """Lets one transaction at a time write what `key` names: a source, or a content."""
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(f"recording {key}", 0))))
 
-    def _known_start(self, checksum: str) -> datetime | None:
+    def _known_start(self, site: str, checksum: str) -> datetime | None:
         """When a recording that is in already started: its windows in another geometry have the same times."""
-        query = sa.select(t.recordings.c.start_time).where(t.recordings.c.checksum == checksum)
+        query = sa.select(t.recordings.c.start_time).where(
+            t.recordings.c.site == site, t.recordings.c.checksum == checksum
+        )
         with self.transaction() as connection:
             return connection.execute(query).scalar()
 
@@ -223,14 +248,17 @@ class IngestQueries(Repository):
         label_source: str,
     ) -> int:
         same = connection.execute(
-            sa.select(t.recordings.c.recording_id).where(t.recordings.c.checksum == header.checksum)
+            sa.select(t.recordings.c.recording_id).where(
+                t.recordings.c.site == patient.site, t.recordings.c.checksum == header.checksum
+            )
         ).scalar()
         if same is not None:  # another geometry of a recording that is in already
-            _make_current(connection, header.checksum, source_key)
+            _make_current(connection, patient.site, header.checksum, source_key)
             return int(same)
-        of_source = t.recordings.c.source_key == source_key
-        latest = connection.execute(sa.select(sa.func.max(t.recordings.c.version)).where(of_source)).scalar()
+        of_source = (t.recordings.c.site == patient.site, t.recordings.c.source_key == source_key)
+        latest = connection.execute(sa.select(sa.func.max(t.recordings.c.version)).where(*of_source)).scalar()
         row = {
+            "site": patient.site,
             "patient_id": patient.patient_id,
             "name": _storable(header.name),
             "source_format": header.source_format,
@@ -248,7 +276,7 @@ class IngestQueries(Repository):
         }
         created = connection.execute(insert(t.recordings).values(row).returning(t.recordings.c.recording_id))
         recording_id = int(created.scalar_one())
-        _supersede_by(connection, recording_id, source_key)
+        _supersede_by(connection, patient.site, recording_id, source_key)
         return recording_id
 
     def _copy_windows(
@@ -294,7 +322,7 @@ class IngestQueries(Repository):
             end = start + timedelta(seconds=header.duration_s + 1)
             while month <= end:
                 following = (month + timedelta(days=32)).replace(day=1)
-                wanted.append((f"windows_y{month.year:04}m{month:%m}", month, following))
+                wanted += [(f"{table}_y{month.year:04}m{month:%m}", month, following) for table in _PARTITIONED]
                 month = following
         except OverflowError as error:
             problem = f"starts on {start:%Y-%m-%d} and ends beyond the calendar"
@@ -312,26 +340,29 @@ class IngestQueries(Repository):
             for name, first, following in wanted:
                 connection.execute(
                     sa.text(
-                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF windows "
+                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {name[: -len('_y0000m00')]} "
                         f"FOR VALUES FROM ('{first.isoformat()}') TO ('{following.isoformat()}')"
                     )
                 )
 
 
-def _make_current(connection: sa.Connection, checksum: str, source_key: str) -> None:
+def _make_current(connection: sa.Connection, site: str, checksum: str, source_key: str) -> None:
     is_superseded = t.recordings.c.superseded_by.is_not(None)
     query = sa.select(t.recordings.c.recording_id).where(
-        t.recordings.c.checksum == checksum, t.recordings.c.source_key == source_key, is_superseded
+        t.recordings.c.site == site,
+        t.recordings.c.checksum == checksum,
+        t.recordings.c.source_key == source_key,
+        is_superseded,
     )
     recording_id = connection.execute(query).scalar()
     if recording_id is not None:
-        _supersede_by(connection, recording_id, source_key)
+        _supersede_by(connection, site, recording_id, source_key)
 
 
-def _supersede_by(connection: sa.Connection, recording_id: int, source_key: str) -> None:
+def _supersede_by(connection: sa.Connection, site: str, recording_id: int, source_key: str) -> None:
     """Makes a recording the current version of its source."""
     c = t.recordings.c
-    others = (c.source_key == source_key, c.superseded_by.is_(None), c.recording_id != recording_id)
+    others = (c.site == site, c.source_key == source_key, c.superseded_by.is_(None), c.recording_id != recording_id)
     connection.execute(t.recordings.update().where(*others).values(superseded_by=recording_id))
     connection.execute(t.recordings.update().where(c.recording_id == recording_id).values(superseded_by=None))
 

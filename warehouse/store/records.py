@@ -1,6 +1,6 @@
 """What travels between the two databases and the code that uses them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ class Patient:
     patient_id: int
     pseudonym: str
     split: str
+    site: str = t.DEFAULT_SITE
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class WindowSet:
     duration_s: float
     start_time: datetime
     simulated: bool
+    site: str = t.DEFAULT_SITE
+    device: str = ""
 
     @property
     def n_beats(self) -> int:
@@ -98,7 +101,12 @@ class BlockScores:
 
 @dataclass(frozen=True)
 class AnomalyFilter:
-    """Filters of a listing of anomalies; None does not filter. Times are timezone-aware, end is exclusive."""
+    """Filters of a listing of anomalies; None does not filter. Times are timezone-aware, end is exclusive.
+
+    Attributes:
+        recordings: (recording_id, name) of each that may be in it; none at all finds nothing.
+        label: what is known of the beat: the reviewers' label, else the reference class.
+    """
 
     model_version: int
     start: datetime | None = None
@@ -106,6 +114,58 @@ class AnomalyFilter:
     recording: str | None = None
     lead: str | None = None
     min_score: float | None = None
+    max_score: float | None = None
+    site: str | None = None
+    recordings: Sequence[tuple[int, str]] | None = None
+    review_status: Sequence[str] | None = None
+    label: str | None = None
+    episode_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Beat:
+    """A beat that is reviewed, and what a model version said of it; score and verdict are None when it has none."""
+
+    window_id: int
+    recording_id: int
+    score: float | None = None
+    flagged: bool | None = None
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What somebody says of one or more beats at once.
+
+    Attributes:
+        reviewer: who, as signed in; role: their role.
+        verdict, label, cause: of `warehouse.store.review_state`; label and cause may be None.
+        episode_id: when it is said of a whole episode.
+        sampled: the beats came from the random sample of unflagged beats.
+    """
+
+    reviewer: str
+    role: str
+    model_version: int
+    verdict: str
+    label: str | None = None
+    cause: str | None = None
+    comment: str | None = None
+    episode_id: int | None = None
+    sampled: bool = False
+
+
+@dataclass(frozen=True)
+class LabelUse:
+    """How reviewers' labels are used in training.
+
+    Attributes:
+        policy: add (where there is no reference label), replace (reference labels too), exclude (reviewed windows are
+            left out). Artefacts are left out in any case.
+        until: labels with a larger label_id came later, and do not count.
+    """
+
+    policy: str
+    until: int
 
 
 def iter_id_ranges(window_set: WindowSet, block_windows: int) -> Iterator[tuple[int, int]]:

@@ -1,9 +1,11 @@
 """The results database: all its SQL in one class."""
 
+from warehouse.store.access_queries import AccessQueries
 from warehouse.store.model_queries import ModelQueries
 from warehouse.store.result_queries import ResultQueries
+from warehouse.store.review_queries import ReviewQueries
 from warehouse.store.score_queries import ScoreQueries
 
 
-class Results(ModelQueries, ScoreQueries, ResultQueries):
-    """Model versions, training and scoring runs, scores, anomalies, episodes, summaries."""
+class Results(ModelQueries, ScoreQueries, ResultQueries, ReviewQueries, AccessQueries):
+    """Model versions, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys, sessions."""

@@ -8,11 +8,15 @@ import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from warehouse.signal.familiarity import familiarity
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
 from warehouse.store.connection import Repository, copy_in, copy_out
 from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.window_block import WindowBlock
+
+BIN = 0.01
+BINS = 1001
 
 
 class ScoreQueries(Repository):
@@ -184,7 +188,10 @@ class ScoreQueries(Repository):
     ) -> None:
         # From the stored scores, not from this block's: where another process was first, its verdict counts.
         connection.execute(
-            sa.text("CREATE TEMP TABLE context (window_id bigint, r_peak_s float8, label char(1)) ON COMMIT DROP")
+            sa.text(
+                "CREATE TEMP TABLE context (window_id bigint, r_peak_s float8, label char(1), quality real, "
+                "familiarity real) ON COMMIT DROP"
+            )
         )
         anomalous = block.select(scored.verdict)
         if len(anomalous) == 0:
@@ -196,18 +203,26 @@ class ScoreQueries(Repository):
                 ("window_id", "int8", anomalous.window_id),
                 ("r_peak_s", "float8", anomalous.r_peak_s),
                 ("label", "bytes:1", anomalous.aami_class),
+                ("quality", "float4", anomalous.quality),
+                ("familiarity", "float4", familiarity(anomalous)),
             ],
         )
         connection.execute(
             sa.text(
                 "INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, "
-                "score, lead, label) "
+                "score, lead, label, site, quality, familiarity) "
                 "SELECT s.model_version, s.window_id, s.recording_id, :recording, s.recorded_at, c.r_peak_s, "
-                "s.score, coalesce((CAST(:slots AS text[]))[s.lead_slot + 1], ''), c.label "
+                "s.score, coalesce((CAST(:slots AS text[]))[s.lead_slot + 1], ''), c.label, :site, c.quality, "
+                "nullif(c.familiarity, 'NaN') "
                 "FROM scores s JOIN context c ON c.window_id = s.window_id "
                 "WHERE s.model_version = :version AND s.verdict ON CONFLICT DO NOTHING"
             ),
-            {"recording": window_set.recording, "slots": list(window_set.lead_slots), "version": model_version},
+            {
+                "recording": window_set.recording,
+                "slots": list(window_set.lead_slots),
+                "version": model_version,
+                "site": window_set.site,
+            },
         )
 
     def summarise(
@@ -225,10 +240,10 @@ class ScoreQueries(Repository):
                 sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
                 {"key": f"summarise {model_version} {window_set.recording_id}"},
             )
-            kinds = {"window_id": "int8", "verdict": "bool"}
+            kinds = {"window_id": "int8", "verdict": "bool", "score": "float4"}
             scored = copy_out(
                 connection,
-                "SELECT window_id, verdict FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s "
+                "SELECT window_id, verdict, score FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s "
                 "AND window_id < %(b)s ORDER BY window_id",
                 span,
                 kinds,
@@ -242,7 +257,7 @@ class ScoreQueries(Repository):
                 span,
             ).scalar_one()
             episode_of, n_episodes = group_episodes(scored["window_id"], scored["verdict"], gap_beats)
-            self._store_episodes(connection, span, scored["window_id"][scored["verdict"]], episode_of)
+            self._store_episodes(connection, span, scored["window_id"][scored["verdict"]], episode_of, window_set.site)
             n_scored, n_anomalous = len(scored["window_id"]), int(scored["verdict"].sum())
             row = {
                 "model_version": model_version,
@@ -259,6 +274,9 @@ class ScoreQueries(Repository):
                 "analysable_s": window_set.windowed_s,
                 "duration_s": window_set.duration_s,
                 "mean_heart_rate_bpm": mean_heart_rate_bpm,
+                "site": window_set.site,
+                "device": window_set.device,
+                "score_histogram": histogram_of(scored["score"]).tolist(),
                 "updated_at": sa.func.now(),
             }
             statement = insert(t.recording_summaries).values(row)
@@ -275,6 +293,7 @@ class ScoreQueries(Repository):
         span: Mapping[str, int],
         window_id: npt.NDArray[np.int64],
         episode_of: npt.NDArray[np.int64],
+        site: str,
     ) -> None:
         connection.execute(
             sa.text("DELETE FROM episodes WHERE model_version = :v AND episode_id >= :a AND episode_id < :b"), span
@@ -293,15 +312,24 @@ class ScoreQueries(Repository):
         connection.execute(
             sa.text(
                 "INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, "
-                "start_s, end_s, peak_score, n_beats) "
+                "start_s, end_s, peak_score, n_beats, site) "
                 "SELECT model_version, episode_id, recording_id, recording, min(recorded_at), "
-                "max(recorded_at), min(r_peak_s), max(r_peak_s), max(score), count(*) FROM anomalies "
+                "max(recorded_at), min(r_peak_s), max(r_peak_s), max(score), count(*), :site FROM anomalies "
                 # without one: written by another scorer since the scores were read; its summary comes after this one
                 "WHERE model_version = :v AND window_id >= :a AND window_id < :b AND episode_id IS NOT NULL "
                 "GROUP BY model_version, episode_id, recording_id, recording"
             ),
-            span,
+            {**span, "site": site},
         )
+
+
+def histogram_of(score: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Scores (n,) counted in bins of `BIN` from 0 on; the last of `BINS` takes all above. A bin's lower edge is in it.
+
+    Scores are compared as single-precision numbers, as thresholds are.
+    """
+    edges = (np.arange(1, BINS) * BIN).astype(np.float32)
+    return np.bincount(np.searchsorted(edges, score.astype(np.float32), side="right"), minlength=BINS)
 
 
 def group_episodes(

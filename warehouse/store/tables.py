@@ -13,6 +13,13 @@ MAX_BEATS = 1 << BEAT_BITS
 
 _now = sa.text("now()")
 
+#: The hospital that what has no other belongs to.
+DEFAULT_SITE = "main"
+
+
+def _site(comment: str = "Hospital or tenant; others never see it.") -> sa.Column[str]:
+    return sa.Column("site", sa.Text, nullable=False, server_default=DEFAULT_SITE, comment=comment)
+
 
 def _id(name: str, comment: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, sa.Identity(always=True), primary_key=True, comment=comment)
@@ -32,11 +39,13 @@ patients = sa.Table(
     "patients",
     warehouse,
     _id("patient_id", "Internal number."),
-    sa.Column("pseudonym", sa.Text, nullable=False, unique=True, comment="Keyed HMAC of the source's patient id, hex."),
+    _site(),
+    sa.Column("pseudonym", sa.Text, nullable=False, comment="Keyed HMAC of the source's patient id, hex."),
     sa.Column("sex", sa.Text, nullable=False, comment="female, male or unknown."),
     sa.Column("age_band", sa.Text, nullable=False, comment="0-17, 18-39, 40-64, 65-79, 80+ or unknown."),
     sa.Column("split", sa.Text, nullable=False, comment="train, calibration or test: fixed when first seen."),
     sa.Column("first_seen", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="First ingest."),
+    sa.UniqueConstraint("site", "pseudonym", name="patients_site_pseudonym"),
     sa.CheckConstraint("split IN ('train', 'calibration', 'test')", name="patients_split_known"),
     comment="Pseudonyms only; direct identifiers never enter.",
 )
@@ -45,6 +54,7 @@ recordings = sa.Table(
     "recordings",
     warehouse,
     _id("recording_id", "Internal number."),
+    _site(),
     sa.Column("patient_id", sa.ForeignKey("patients.patient_id"), nullable=False, index=True, comment="Whose it is."),
     sa.Column("name", sa.Text, nullable=False, index=True, comment="Record name, as in the file."),
     sa.Column("source_format", sa.Text, nullable=False, comment="wfdb, edf, csv, ucr or simulated."),
@@ -63,8 +73,8 @@ recordings = sa.Table(
     sa.Column(
         "ingested_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When committed."
     ),
-    sa.UniqueConstraint("source_key", "version", name="recordings_source_version"),
-    sa.UniqueConstraint("checksum", name="recordings_checksum"),
+    sa.UniqueConstraint("site", "source_key", "version", name="recordings_source_version"),
+    sa.UniqueConstraint("site", "checksum", name="recordings_checksum"),
     comment="One row a version of a recording; a row exists only when all of it is in.",
 )
 
@@ -108,6 +118,62 @@ windows = sa.Table(
     sa.Column("label_source", sa.CHAR(9), nullable=False, comment="reference, simulator, reviewer or none."),
     postgresql_partition_by="RANGE (recorded_at)",
     comment="One row a beat. Partitioned by month: old data is dropped a partition at a time. Split: the patient's.",
+)
+
+signal_chunks = sa.Table(
+    "signal_chunks",
+    warehouse,
+    sa.Column("window_set_id", sa.BigInteger, primary_key=True, comment="window_sets.window_set_id: rate and leads."),
+    sa.Column("first_sample", sa.BigInteger, primary_key=True, comment="Of the recording, at the windows' rate."),
+    sa.Column("recorded_at", sa.DateTime(timezone=True), primary_key=True, comment="Its start; partition key."),
+    sa.Column(
+        "envelope",
+        pg.BYTEA,
+        nullable=False,
+        comment="Least and greatest of each second: int16 little-endian (seconds, leads, 2), as samples.",
+    ),
+    sa.Column(
+        "samples",
+        pg.BYTEA,
+        nullable=False,
+        comment="int16 little-endian (samples, leads in use), microvolts, band-passed; -32768: no sample.",
+    ),
+    postgresql_partition_by="RANGE (recorded_at)",
+    comment="The signal without gaps, a minute a row, usable or not: strips are drawn from it. Partitioned as windows.",
+)
+
+labels = sa.Table(
+    "labels",
+    warehouse,
+    _id("label_id", "Internal number; a training run says up to which it read."),
+    sa.Column("window_id", sa.BigInteger, nullable=False, comment="windows.window_id."),
+    sa.Column("revision", sa.BigInteger, nullable=False, comment="results.review_states.revision it came from."),
+    sa.Column("source", sa.Text, nullable=False, comment="reviewer."),
+    sa.Column("aami_class", sa.CHAR(1), comment="N S V F Q; null: withdrawn, or an artefact."),
+    sa.Column("artefact", sa.Boolean, nullable=False, comment="No beat at all."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.UniqueConstraint("window_id", "revision", name="labels_window_revision"),
+    comment="What reviewers said of beats. Rows are only added: the newest of a window counts.",
+)
+
+uploads = sa.Table(
+    "uploads",
+    warehouse,
+    sa.Column("upload_id", sa.Text, primary_key=True, comment="Random, 32 hex digits."),
+    _site(),
+    sa.Column("created_by", sa.Text, nullable=False, comment="Who posted it."),
+    sa.Column("idempotency_key", sa.Text, comment="The caller's own; null: none was sent."),
+    sa.Column("digest", sa.Text, nullable=False, comment="sha256 of what was posted."),
+    sa.Column("files", pg.ARRAY(sa.Text), nullable=False, comment="Names of the files."),
+    sa.Column("bytes", sa.BigInteger, nullable=False, comment="All of them together."),
+    sa.Column("patients", pg.ARRAY(sa.Text), comment="The only pseudonyms allowed in it; null: any."),
+    sa.Column("status", sa.Text, nullable=False, comment="waiting, ingesting, done or failed."),
+    sa.Column("problem", sa.Text, comment="Why it failed, and what to do."),
+    sa.Column("recordings", pg.JSONB, comment="Once done: recording_id and name of each."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When posted."),
+    sa.Column("finished_at", sa.DateTime(timezone=True), comment="When done or failed."),
+    sa.UniqueConstraint("site", "created_by", "idempotency_key", name="uploads_idempotency"),
+    comment="Recordings posted to the API, and what became of them.",
 )
 
 unusable_spans = sa.Table(
@@ -231,9 +297,12 @@ anomalies = sa.Table(
     sa.Column("lead", sa.Text, nullable=False, comment="Lead that contributes most; '' when unknown."),
     sa.Column("label", sa.CHAR(1), nullable=False, comment="Reference class: N S V F Q; U unlabelled."),
     sa.Column("episode_id", sa.BigInteger, comment="episodes.episode_id; null until the recording is summarised."),
-    sa.Index("anomalies_by_time", "model_version", "recorded_at", "window_id"),
-    sa.Index("anomalies_by_score", "model_version", "score", "window_id"),
-    sa.Index("anomalies_by_recording", "model_version", "recording", "recorded_at", "window_id"),
+    _site(),
+    sa.Column("quality", sa.REAL, comment="Signal quality, 0 worst to 1 best; null: unknown."),
+    sa.Column("familiarity", sa.REAL, comment="Likeness to the patient's own typical beat, 0 to 1; null: unknown."),
+    sa.Index("anomalies_by_time", "model_version", "site", "recorded_at", "window_id"),
+    sa.Index("anomalies_by_score", "model_version", "site", "score", "window_id"),
+    sa.Index("anomalies_by_recording", "model_version", "site", "recording", "recorded_at", "window_id"),
     comment="Windows with verdict true, ready to list.",
 )
 
@@ -251,6 +320,9 @@ episodes = sa.Table(
     sa.Column("peak_score", sa.REAL, nullable=False, comment="Highest score in it."),
     sa.Column("n_beats", sa.Integer, nullable=False, comment="Anomalous beats in it."),
     sa.Column("label", sa.Text, comment="Set once reviewed."),
+    _site(),
+    sa.Index("episodes_by_time", "model_version", "site", "start_time", "episode_id"),
+    sa.Index("episodes_by_score", "model_version", "site", "peak_score", "episode_id"),
     comment="Consecutive anomalous beats of a recording.",
 )
 
@@ -272,6 +344,14 @@ recording_summaries = sa.Table(
     sa.Column("duration_s", sa.Float, nullable=False, comment="Length of the recording."),
     sa.Column("mean_heart_rate_bpm", sa.Float, comment="From the known RR intervals; null when none."),
     sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    _site(),
+    sa.Column("device", sa.Text, nullable=False, server_default="", comment="Of the recording, or empty."),
+    sa.Column(
+        "score_histogram",
+        pg.ARRAY(sa.Integer),
+        comment="Scores a bin of 0.01 from 0 on, the last bin takes all above; null: made by an older version.",
+    ),
+    sa.Index("recording_summaries_by_site", "model_version", "site"),
     comment="One row a recording and model version.",
 )
 
@@ -284,4 +364,90 @@ score_failures = sa.Table(
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
     sa.Column("reason", sa.Text, nullable=False, comment="What was wrong with the window or its score."),
     comment="Windows the model could not score (dead letters of scoring). They are tried again with --retry-failed.",
+)
+
+reviews = sa.Table(
+    "reviews",
+    results,
+    _id("review_id", "Internal number, in order."),
+    sa.Column(
+        "batch_id", sa.BigInteger, nullable=False, comment="Shared by what was said at once, such as of an episode."
+    ),
+    _site(),
+    sa.Column("window_id", sa.BigInteger, nullable=False, comment="The beat: warehouse.windows.window_id."),
+    sa.Column("recording_id", sa.BigInteger, nullable=False, comment="warehouse.recordings.recording_id."),
+    sa.Column("episode_id", sa.BigInteger, comment="Said of this whole episode; null: of the beat alone."),
+    sa.Column("model_version", sa.BigInteger, nullable=False, comment="Whose result was looked at."),
+    sa.Column("score", sa.REAL, comment="What that model said; null: it has no score."),
+    sa.Column("flagged", sa.Boolean, comment="Whether that model flagged it; null: it has no score."),
+    sa.Column("sampled", sa.Boolean, nullable=False, comment="Handed out by the random sample of unflagged beats."),
+    sa.Column("reviewer", sa.Text, nullable=False, comment="Who, as signed in."),
+    sa.Column("role", sa.Text, nullable=False, comment="Their role then."),
+    sa.Column("action", sa.Text, nullable=False, comment="review, or undo."),
+    sa.Column("verdict", sa.Text, comment="confirm (anomalous), reject (normal) or unsure; null: undo."),
+    sa.Column("label", sa.Text, comment="N S V F Q or artefact; null: none given."),
+    sa.Column("cause", sa.Text, comment="Tag of the cause; null: none given."),
+    sa.Column("comment", sa.Text, comment="In words; null: none."),
+    sa.Column("supersedes", sa.BigInteger, comment="review_id of the same reviewer's earlier word on it."),
+    sa.Column("undoes", sa.BigInteger, comment="review_id that is taken back."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.CheckConstraint("action IN ('review', 'undo')", name="reviews_action_known"),
+    sa.CheckConstraint("verdict IN ('confirm', 'reject', 'unsure')", name="reviews_verdict_known"),
+    sa.CheckConstraint("label IN ('N', 'S', 'V', 'F', 'Q', 'artefact')", name="reviews_label_known"),
+    sa.Index("reviews_by_window", "window_id", "review_id"),
+    sa.Index("reviews_by_site", "site", "review_id"),
+    sa.Index("reviews_by_batch", "batch_id"),
+    comment="What people said of beats. Rows are only added, never changed: a trigger sees to it.",
+)
+
+review_states = sa.Table(
+    "review_states",
+    results,
+    sa.Column("window_id", sa.BigInteger, primary_key=True, comment="warehouse.windows.window_id."),
+    _site(),
+    sa.Column("recording_id", sa.BigInteger, nullable=False, comment="warehouse.recordings.recording_id."),
+    sa.Column("status", sa.Text, nullable=False, comment="unreviewed, confirmed, rejected, unsure, conflict, settled."),
+    sa.Column("verdict", sa.Text, comment="confirm or reject; null: open."),
+    sa.Column("label", sa.Text, comment="N S V F Q or artefact; null: open, or none given."),
+    sa.Column("cause", sa.Text, comment="Tag of the cause; null: none."),
+    sa.Column("reviewers", pg.ARRAY(sa.Text), nullable=False, comment="Whose word counts, oldest first."),
+    sa.Column("sampled", sa.Boolean, nullable=False, comment="Reached by the random sample of unflagged beats."),
+    sa.Column("revision", sa.BigInteger, nullable=False, comment="review_id of the last row it was made from."),
+    sa.Column("delivered", sa.BigInteger, nullable=False, comment="Revision that is in warehouse.labels."),
+    sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.Index("review_states_by_status", "site", "status", "window_id"),
+    sa.Index("review_states_undelivered", "window_id", postgresql_where=sa.text("delivered < revision")),
+    comment="What reviews of a beat come to; made from reviews, in the same transaction. No row: unreviewed.",
+)
+
+api_keys = sa.Table(
+    "api_keys",
+    results,
+    sa.Column("key_id", sa.Text, primary_key=True, comment="Public part, 12 hex digits."),
+    _site(),
+    sa.Column("secret_sha256", sa.Text, nullable=False, comment="sha256 of the secret part (256 random bits), hex."),
+    sa.Column("name", sa.Text, nullable=False, comment="Who or what it is for; reviews carry it."),
+    sa.Column("role", sa.Text, nullable=False, comment="viewer, reviewer, admin or device."),
+    sa.Column("scopes", pg.ARRAY(sa.Text), nullable=False, comment="What it may do, of what its role may."),
+    sa.Column("patients", pg.ARRAY(sa.Text), comment="Of a device: pseudonyms it may post recordings of."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, comment="Not accepted from then on."),
+    sa.Column("revoked_at", sa.DateTime(timezone=True), comment="Not accepted since; null: not revoked."),
+    sa.Column("last_used_at", sa.DateTime(timezone=True), comment="To the minute; null: never."),
+    sa.CheckConstraint("role IN ('viewer', 'reviewer', 'admin', 'device')", name="api_keys_role_known"),
+    comment="API keys, without their secrets.",
+)
+
+sessions = sa.Table(
+    "sessions",
+    results,
+    sa.Column("secret_sha256", sa.Text, primary_key=True, comment="sha256 of the cookie's value, hex."),
+    _site(),
+    sa.Column("key_id", sa.Text, comment="API key it was opened with; null: an OIDC token."),
+    sa.Column("name", sa.Text, nullable=False, comment="Who; reviews carry it."),
+    sa.Column("role", sa.Text, nullable=False, comment="Their role."),
+    sa.Column("scopes", pg.ARRAY(sa.Text), nullable=False, comment="What they may do."),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, comment="Not accepted from then on."),
+    comment="Signed-in sessions of the page; signing out deletes one.",
 )

@@ -2,8 +2,10 @@
 
 from warehouse.store.ingest_queries import IngestQueries
 from warehouse.store.recording_queries import RecordingQueries
+from warehouse.store.signal_queries import SignalQueries
+from warehouse.store.upload_queries import UploadQueries
 from warehouse.store.window_queries import WindowQueries
 
 
-class Warehouse(IngestQueries, WindowQueries, RecordingQueries):
-    """Recordings and their windows, patients and splits, data spans."""
+class Warehouse(IngestQueries, WindowQueries, RecordingQueries, SignalQueries, UploadQueries):
+    """Recordings, their windows and signal, patients and splits, labels, data spans, uploads."""

@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -13,12 +15,13 @@ from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import NotFoundError
 from warehouse.store import tables as t
-from warehouse.store.connection import Repository, copy_out
-from warehouse.store.records import DataSpan, WindowSet
+from warehouse.store.connection import copy_out
+from warehouse.store.label_queries import LabelQueries
+from warehouse.store.records import DataSpan, LabelUse, WindowSet
 from warehouse.store.window_block import WindowBlock, bits_to_lead_mask, block_kinds
 
 
-class WindowQueries(Repository):
+class WindowQueries(LabelQueries):
     """What reads windows: training, scoring, and whoever counts them."""
 
     def feature_spec(self, feature_version: str) -> FeatureSpec:
@@ -65,6 +68,8 @@ class WindowQueries(Repository):
                 t.recordings.c.duration_s,
                 t.recordings.c.start_time,
                 t.recordings.c.simulated,
+                t.recordings.c.site,
+                t.recordings.c.device,
             )
             .select_from(t.window_sets.join(t.recordings).join(t.patients))
             .where(
@@ -79,6 +84,21 @@ class WindowQueries(Repository):
         with self.transaction() as connection:
             rows = connection.execute(query).mappings().all()
         return [WindowSet(**{**row, "lead_slots": tuple(row["lead_slots"])}) for row in rows]
+
+    def read_labelled_block(self, spec: FeatureSpec, first_id: int, stop_id: int, use: LabelUse) -> WindowBlock:
+        """`read_block` with what reviewers said, as training uses it."""
+        block = self.read_block(spec, first_id, stop_id)
+        labels = self.labels_of(first_id, stop_id, use.until)
+        aami_class = block.aami_class.copy()
+        keep = np.ones(len(block), dtype=np.bool_)
+        for window_id, (label, artefact) in labels.items():
+            (row,) = np.searchsorted(block.window_id, [window_id])
+            if row == len(block) or block.window_id[row] != window_id:
+                continue
+            keep[row] = not artefact and use.policy != "exclude"
+            if label is not None and (use.policy == "replace" or aami_class[row] == b"U"):
+                aami_class[row] = label.encode()
+        return replace(block, aami_class=aami_class).select(keep)
 
     def read_block(self, spec: FeatureSpec, first_id: int, stop_id: int, *, well_formed: bool = False) -> WindowBlock:
         """Windows with ids in [first_id, stop_id), in order, by binary COPY.
@@ -145,11 +165,13 @@ class WindowQueries(Repository):
             "unusable_windows": sum(s.n_rejected for s in sets),
         }
 
-    def freeze_span(self, feature_version: str, max_windows: int = 0) -> DataSpan:
+    def freeze_span(self, feature_version: str, max_windows: int = 0, reviewed: str = "ignore") -> DataSpan:
         """Numbers what a training run that starts now would see; the same data gives the same span.
 
         Args:
             max_windows: at most this many windows of each split are used; 0 for all. Part of the span's identity.
+            reviewed: how reviewers' labels are used: ignore, or a policy of `LabelUse`. Part of it too, once there
+                are such labels.
         """
         of_sets = "FROM windows WHERE window_id >> :bits = ANY(:sets) GROUP BY window_id >> :bits"
         label_counts = sa.text(f"SELECT window_id >> :bits AS window_set_id, aami_class, count(*) AS n {of_sets}, 2")
@@ -158,13 +180,14 @@ class WindowQueries(Repository):
             f"md5(string_agg(CAST(aami_class AS text), '' ORDER BY window_id)) AS digest {of_sets}"
         )
         sets = self.window_sets(feature_version)
-        wanted = {"bits": t.BEAT_BITS, "sets": [s.window_set_id for s in sets]}
+        wanted: dict[str, Any] = {"bits": t.BEAT_BITS, "sets": [s.window_set_id for s in sets]}
+        until = 0 if reviewed == "ignore" else self.newest_label(wanted["sets"])
         with self.transaction() as connection:
             labels: dict[int, dict[str, int]] = {}
             for row in connection.execute(label_counts, wanted):
                 labels.setdefault(row.window_set_id, {})[row.aami_class] = row.n
             digests = {row.window_set_id: row.digest for row in connection.execute(label_digests, wanted)}
-            content = {
+            content: dict[str, Any] = {
                 "feature_version": feature_version,
                 "max_windows": max_windows,
                 "window_sets": [
@@ -180,6 +203,8 @@ class WindowQueries(Repository):
                     for s in sets
                 ],
             }
+            if until:
+                content["labels"] = {"policy": reviewed, "until": until}
             digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
             n_windows = sum(s.n_windows for s in sets)
             row_values = {

@@ -1,0 +1,45 @@
+"""How much a beat looks like the patient's own typical beat."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from warehouse.signal.ecg import FloatArray, Int16Array
+
+
+class _Beats(Protocol):
+    """n windows with their running templates; a `warehouse.store.window_block.WindowBlock`."""
+
+    @property
+    def samples(self) -> Int16Array: ...
+
+    @property
+    def template(self) -> Int16Array: ...
+
+    @property
+    def lead_mask(self) -> npt.NDArray[np.bool_]: ...
+
+    @property
+    def template_beats(self) -> Int16Array: ...
+
+
+def familiarity(beats: _Beats) -> FloatArray:
+    """Likeness of each beat to the running template of the beats before it.
+
+    The mean over usable leads of the correlation of beat and template, negative ones counted as 0: 1 is the same
+    shape, 0 nothing in common. NaN where there is no template yet, or no lead with any change in it.
+
+    Returns:
+        float32 (n,).
+    """
+    x = beats.samples.astype(np.float64)
+    y = beats.template.astype(np.float64)
+    x -= x.mean(axis=1, keepdims=True)
+    y -= y.mean(axis=1, keepdims=True)
+    power = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    known = beats.lead_mask & (power > 0) & (beats.template_beats > 0)[:, None]
+    likeness = np.clip((x * y).sum(axis=1) / np.where(known, power, 1.0), 0.0, 1.0)
+    n_known = known.sum(axis=1)
+    mean = (likeness * known).sum(axis=1) / np.maximum(n_known, 1)
+    return np.where(n_known > 0, mean, np.nan).astype(np.float32)
