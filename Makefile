@@ -6,7 +6,7 @@ VENV := .venv/bin
 CODE := configs warehouse components serving pipelines api monitoring
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment demo test test-unit test-reference lint format bench docs lock clean distclean
+.PHONY: help setup environment peers demo test test-unit test-reference lint format bench docs lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -17,6 +17,9 @@ setup: ## make the environment .venv (every other target does, when it has to)
 # Instant when .venv is complete: setup.py compares its stamp with the lock files. A file's age would say too little.
 environment:
 	@$(PYTHON) constraints/setup.py --quiet
+
+peers: ## make .venv-peers with the detectors that the benchmark compares with (3 GB)
+	@$(PYTHON) constraints/setup_peers.py
 
 demo: environment ## the whole path on real ECG, then the API on 127.0.0.1:8000 (ARGS=--no-serve ends before)
 	$(VENV)/python -m pipelines.demo $(ARGS)
@@ -55,5 +58,5 @@ clean: ## remove build/ and caches
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(CODE) constraints tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove the environment and .data with its databases and models
-	rm -rf .venv .venv-tools .data
+distclean: clean ## clean, and remove the environments and .data with its databases and models
+	rm -rf .venv .venv-peers .venv-tools .data

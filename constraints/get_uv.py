@@ -36,7 +36,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], hint: str) -> None:
 
 
 def ready_uv(root: Path, pythons: Iterable[str]) -> Tuple[str, Dict[str, str]]:
-    """Returns a uv and the environment to run it in.
+    """Returns a uv and the environment to run it in: `PIP_FIND_LINKS` in it is pip's setting, which uv does not read.
 
     Args:
         root: the project's folder.
@@ -50,7 +50,9 @@ def ready_uv(root: Path, pythons: Iterable[str]) -> Tuple[str, Dict[str, str]]:
     pip = find_pip(pythons, tools)
     config = subprocess.run([*pip, "config", "list"], stdout=subprocess.PIPE).stdout.decode() if pip else ""
     uv = install_uv(tools, root / "constraints" / "tools.txt", pip)
-    return uv, {**os.environ, **uv_environment(pip_settings(config, os.environ), os.environ)}
+    settings = pip_settings(config, os.environ)
+    links = {"PIP_FIND_LINKS": settings.get("find-links", "")}
+    return uv, {**os.environ, **uv_environment(settings, os.environ), **links}
 
 
 def find_pip(pythons: Iterable[str], tools: Path) -> Optional[List[str]]:

@@ -8,10 +8,12 @@ Without options a version that is locked stays unless a requirement excludes it.
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from get_uv import SetupError, ready_uv, say
+from setup_peers import TARGET as PEERS_TARGET
+from setup_peers import with_cpu_torch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,7 +25,7 @@ TARGETS = {
 
 
 def lock_all(options: Sequence[str]) -> None:
-    """Writes tools.txt and, for each stack, tfx-*.txt (what runs) and tfx-*-dev.txt (the tools that check it).
+    """Writes tools.txt; for each stack tfx-*.txt (what runs) and tfx-*-dev.txt (the tools that check it); peers.txt.
 
     Raises:
         SetupError: requirements contradict each other, or a package cannot be reached.
@@ -32,7 +34,9 @@ def lock_all(options: Sequence[str]) -> None:
     tools = _dev_requirements()
     command = [uv, "pip", "compile", "--quiet", "--no-header", "--no-emit-index-url", "--generate-hashes", *options]
 
-    def compile_to(name: str, *arguments: str, requirements: Sequence[str] = ()) -> None:
+    def compile_to(
+        name: str, *arguments: str, requirements: Sequence[str] = (), environ: Mapping[str, str] = environ
+    ) -> None:
         say(f"constraints/{name}")
         text = "\n".join(requirements)
         full = [*command, *arguments, "-o", f"constraints/{name}"]
@@ -45,6 +49,9 @@ def lock_all(options: Sequence[str]) -> None:
         inputs = ("pyproject.toml", f"constraints/tfx-{tfx}.in", "--override", "constraints/overrides.txt")
         compile_to(f"tfx-{tfx}.txt", *inputs, "--extra", "pipeline", *target)
         compile_to(f"tfx-{tfx}-dev.txt", "-", "-c", f"constraints/tfx-{tfx}.txt", *target, requirements=tools)
+    torch = with_cpu_torch(uv, environ, (ROOT / "constraints" / "peers.in").read_text(encoding="utf-8"))
+    peers = ("constraints/peers.in", "--override", "constraints/peers-overrides.txt")
+    compile_to("peers.txt", *peers, *PEERS_TARGET, environ=torch)
 
 
 def _dev_requirements() -> list[str]:

@@ -130,7 +130,7 @@ def _numbers(version: Path) -> List[int]:
 
 
 def find_python(
-    stack: Stack,
+    pythons: Sequence[str],
     candidates: Iterable[Tuple[str, str]],
     compiler: bool,
     ask: Callable[[str], Optional[Interpreter]] = probe,
@@ -138,7 +138,7 @@ def find_python(
     """Returns what uv is to make the environment from, a path or a version to download, and a line that says so.
 
     Args:
-        stack: what it has to run.
+        pythons: the versions that will do, the preferred one first.
         candidates: executables that may do, the preferred one first, with where they are.
         compiler: whether there is a C compiler, which one of the Pythons needs.
         ask: asks an executable what it is.
@@ -146,21 +146,43 @@ def find_python(
     passed_over = ""
     for executable, where in candidates:
         found = ask(executable)
-        if found and found.minor in stack.pythons:
+        if found and found.minor in pythons:
             if found.minor not in NEEDS_COMPILER or (compiler and found.headers):
                 return found.path, f"{found.version} ({found.path}, {where}){passed_over}"
             passed_over = f" ({found.path} is passed over: it needs gcc and Python's headers, for pyedflib)"
-    download = next(minor for minor in stack.pythons if compiler or minor not in NEEDS_COMPILER)
+    download = next(minor for minor in pythons if compiler or minor not in NEEDS_COMPILER)
     return download, f"{download} that uv downloads{passed_over}"
+
+
+def choose_python(pythons: Sequence[str]) -> Tuple[str, str]:
+    """Returns what `find_python` does, for this machine."""
+    compiler = bool(shutil.which("cc") or shutil.which("gcc"))
+    return find_python(pythons, _places_here(pythons), compiler)
+
+
+def pythons_with_pip() -> List[str]:
+    """Returns this machine's interpreters that may have a pip."""
+    return [sys.executable] + [python for python, _ in _places_here(MAY_HAVE_PIP)]
+
+
+def _places_here(minors: Sequence[str]) -> Iterator[Tuple[str, str]]:
+    pyenv_root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    return places(minors, os.environ.get("PATH", ""), pyenv_root)
 
 
 # --- the environment ------------------------------------------------------------------------------------------------
 
 
-def fingerprint(root: Path, stack: Stack) -> str:
-    """Returns the digest of everything `.venv` is made from: lock files, and where it is (its scripts hold that)."""
-    digest = hashlib.sha256(f"{root}\n{stack.tfx}\n".encode())
-    for lock in stack.locks(root):
+def fingerprint(root: Path, name: str, locks: Iterable[Path]) -> str:
+    """Returns the digest of all that an environment is made from: lock files, and where it is (its scripts hold that).
+
+    Args:
+        root: the project's folder.
+        name: what it is for.
+        locks: the lock files.
+    """
+    digest = hashlib.sha256(f"{root}\n{name}\n".encode())
+    for lock in locks:
         digest.update(lock.read_bytes())
     return digest.hexdigest()
 
@@ -179,39 +201,45 @@ def _stamp(python: Path, wanted: str) -> str:
     return f"{wanted}\n{os.path.realpath(str(python))}\n"
 
 
-def build(root: Path, stack: Stack, reason: str) -> None:
-    """Makes `.venv` anew for `stack`.
+def install(uv: str, environ: Mapping[str, str], venv: Path, python: str, hint: str, locks: Sequence[Path]) -> None:
+    """Makes `venv` anew with what is locked. It counts as complete after `finish`.
+
+    Args:
+        uv: from `ready_uv`.
+        environ: what to run it in.
+        venv: the environment's folder.
+        python: from `choose_python`.
+        hint: which Python to install where that one cannot be had.
+        locks: the lock files.
 
     Raises:
         SetupError: says which step failed and what to do.
     """
-    started = time.monotonic()
-    venv, path, pyenv = root / ".venv", os.environ.get("PATH", ""), _pyenv_root(os.environ)
-    compiler = bool(shutil.which("cc") or shutil.which("gcc"))
-    python, what = find_python(stack, places(stack.pythons, path, pyenv), compiler)
-    say(f"TFX {stack.tfx} on Python {what}, because {reason}")
-
-    with_pip = [sys.executable] + [python for python, _ in places(MAY_HAVE_PIP, path, pyenv)]
-    uv, environ = ready_uv(root, with_pip)
-    choice = " or ".join(f"{m} with gcc and its headers" if m in NEEDS_COMPILER else m for m in stack.pythons)
-    no_python = f"Install Python {choice} (from your distribution, or with pyenv) and run again"
+    no_python = f"Install Python {hint} (from your distribution, or with pyenv) and run again"
     run([uv, "venv", "--quiet", "--clear", "--python", python, str(venv)], environ, no_python)
-    locks = [str(lock) for lock in stack.locks(root)]
-    say("installing what is locked in " + " and ".join(os.path.relpath(lock, str(root)) for lock in locks))
+    say("installing what is locked in " + " and ".join(f"constraints/{lock.name}" for lock in locks))
     again = "Run it again: what was downloaded is kept"
     # Compiled now, on all cores, or every command would: TFX's imports take 30 s from source and 11 s compiled, and
     # where PYTHONDONTWRITEBYTECODE is set, as it is in many containers, they would never be compiled.
     sync = [uv, "pip", "sync", "--python", str(venv / "bin" / "python"), "--require-hashes", "--compile-bytecode"]
-    run([*sync, *locks], environ, again)
-
-    versions = _check(venv)
-    wanted = fingerprint(root, stack)
-    (venv / ".complete").write_text(_stamp(venv / "bin" / "python", wanted))
-    say(f"ready in {time.monotonic() - started:.0f} s: .venv with {versions}")
+    run([*sync, *map(str, locks)], environ, again)
 
 
-def _pyenv_root(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+def finish(venv: Path, wanted: str, what: str, load: str) -> str:
+    """Marks `venv` as complete for the fingerprint `wanted` if `what` loads; returns what the code `load` printed last.
+
+    Raises:
+        SetupError: it does not load.
+    """
+    say(f"checking that {what} loads")
+    environ = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
+    python = venv / "bin" / "python"
+    answer = subprocess.run([str(python), "-W", "ignore", "-c", load], capture_output=True, env=environ)
+    if answer.returncode:
+        last = (answer.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise SetupError(f"everything is installed but {what} does not load: {last}")
+    (venv / ".complete").write_text(_stamp(python, wanted))
+    return answer.stdout.decode().strip().splitlines()[-1]
 
 
 _LOAD = """
@@ -220,15 +248,20 @@ print(f"Python {platform.python_version()}, TFX {tfx.version.__version__}, Tenso
 """
 
 
-def _check(venv: Path) -> str:
-    say("checking that TFX loads")
-    environ = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1")
-    python = str(venv / "bin" / "python")
-    answer = subprocess.run([python, "-W", "ignore", "-c", _LOAD], capture_output=True, env=environ)
-    if answer.returncode:
-        last = (answer.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise SetupError(f"everything is installed but TFX does not load: {last}")
-    return answer.stdout.decode().strip().splitlines()[-1]
+def build(root: Path, stack: Stack, reason: str) -> None:
+    """Makes `.venv` anew for `stack`.
+
+    Raises:
+        SetupError: says which step failed and what to do.
+    """
+    started = time.monotonic()
+    python, what = choose_python(stack.pythons)
+    say(f"TFX {stack.tfx} on Python {what}, because {reason}")
+    uv, environ = ready_uv(root, pythons_with_pip())
+    choice = " or ".join(f"{m} with gcc and its headers" if m in NEEDS_COMPILER else m for m in stack.pythons)
+    install(uv, environ, root / ".venv", python, choice, stack.locks(root))
+    versions = finish(root / ".venv", fingerprint(root, stack.tfx, stack.locks(root)), "TFX", _LOAD)
+    say(f"ready in {time.monotonic() - started:.0f} s: .venv with {versions}")
 
 
 @contextlib.contextmanager
@@ -244,31 +277,47 @@ def alone(tools: Path) -> Iterator[None]:
         yield
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Makes .venv for this machine; instant when nothing has changed.")
-    parser.add_argument("--quiet", action="store_true", help="print nothing when there is nothing to do")
-    quiet = parser.parse_args().quiet
+def ensure(root: Path, venv: Path, wanted: str, make: Callable[[], None]) -> bool:
+    """Calls `make` unless `venv` is complete for the fingerprint `wanted`; returns whether it did.
+
+    Raises:
+        SetupError: it could not be made.
+    """
+    if is_ready(venv, wanted):
+        return False
+    with alone(root / ".venv-tools"):
+        if not is_ready(venv, wanted):
+            make()
+    return True
+
+
+def guarded(main: Callable[[], None]) -> int:
+    """Runs `main`; returns the exit code, and says in one line what is wrong if something is."""
     if tuple(int(part) for part in platform.python_version_tuple()[:2]) < (3, 8):
         print(f"[setup] error: this is Python {platform.python_version()}; run it with 3.8 or newer", file=sys.stderr)
         return 1
     try:
-        stack, reason = choose_stack(platform.system(), platform.machine(), machine_libc())
-        if not is_ready(ROOT / ".venv", fingerprint(ROOT, stack)):
-            with alone(ROOT / ".venv-tools"):
-                if not is_ready(ROOT / ".venv", fingerprint(ROOT, stack)):
-                    build(ROOT, stack, reason)
-        elif not quiet:
-            say(f"nothing to do: .venv holds TFX {stack.tfx} as locked, because {reason}")
+        main()
     except SetupError as error:
         print(f"[setup] error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\n[setup] stopped; run it again to go on", file=sys.stderr)
         return 130
-    if not quiet:
-        say("next: `make demo` runs everything on real ECG, `make test` the tests, `make help` lists the rest")
     return 0
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Makes .venv for this machine; instant when nothing has changed.")
+    parser.add_argument("--quiet", action="store_true", help="print nothing when there is nothing to do")
+    quiet = parser.parse_args().quiet
+    stack, reason = choose_stack(platform.system(), platform.machine(), machine_libc())
+    wanted = fingerprint(ROOT, stack.tfx, stack.locks(ROOT))
+    if not ensure(ROOT, ROOT / ".venv", wanted, lambda: build(ROOT, stack, reason)) and not quiet:
+        say(f"nothing to do: .venv holds TFX {stack.tfx} as locked, because {reason}")
+    if not quiet:
+        say("next: `make demo` runs everything on real ECG, `make test` the tests, `make help` lists the rest")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded(main))

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "constraints"))
 
 import get_uv  # noqa: E402  (run as scripts from constraints/, which is no package)
 import setup as bootstrap  # noqa: E402
+import setup_peers  # noqa: E402
 
 pytestmark = pytest.mark.unit
 
@@ -56,7 +57,7 @@ def test_machines_without_wheels_are_told_about_the_image(system: str, machine: 
 def _find(
     stack: bootstrap.Stack, machine: dict[str, bootstrap.Interpreter | None], compiler: bool = True
 ) -> tuple[str, str]:
-    return bootstrap.find_python(stack, [(path, "on PATH") for path in machine], compiler, machine.__getitem__)
+    return bootstrap.find_python(stack.pythons, [(path, "on PATH") for path in machine], compiler, machine.__getitem__)
 
 
 def test_first_usable_python_is_taken_and_named() -> None:
@@ -169,6 +170,24 @@ def test_pip_configuration_reaches_uv_but_not_its_extra_places() -> None:
     assert get_uv.uv_environment(get_uv.pip_settings("", {}), {}) == {}
 
 
+@pytest.mark.parametrize("holds_it", [True, False])
+def test_cpu_build_of_torch_comes_from_pips_links_or_its_own_index(tmp_path: Path, holds_it: bool) -> None:
+    asked = tmp_path / "asked"
+    script = f'echo "$UV_FIND_LINKS $(cat)" > {asked}\nexit {0 if holds_it else 1}\n'
+    uv = _executable(tmp_path / "uv", script)
+    environ = setup_peers.with_cpu_torch(str(uv), {"PIP_FIND_LINKS": "/wheels /more"}, "numpy\ntorch==2.13.0+cpu \\\n")
+    assert asked.read_text() == "/wheels,/more torch==2.13.0+cpu\n"
+    assert environ.get("UV_FIND_LINKS") == ("/wheels,/more" if holds_it else None)
+    assert environ.get("UV_TORCH_BACKEND") == (None if holds_it else "cpu")
+
+
+def test_what_is_set_for_uv_decides_where_torch_comes_from() -> None:
+    for mine in ({"UV_TORCH_BACKEND": "cu130"}, {"UV_FIND_LINKS": "/mine"}):
+        given = {"PIP_FIND_LINKS": "/wheels", **mine}
+        assert setup_peers.with_cpu_torch("/no/uv", given, "torch==2.13.0+cpu") == given
+    assert setup_peers.with_cpu_torch("/no/uv", {}, "torch==2.13.0+cpu") == {"UV_TORCH_BACKEND": "cpu"}
+
+
 # --- when the environment counts as complete ------------------------------------------------------------------------
 
 
@@ -181,14 +200,14 @@ def project(tmp_path: Path) -> Path:
     python = root / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.symlink_to(os.path.realpath(sys.executable))
-    wanted = bootstrap.fingerprint(root, stack)
+    wanted = bootstrap.fingerprint(root, stack.tfx, stack.locks(root))
     (root / ".venv" / ".complete").write_text(f"{wanted}\n{os.path.realpath(python)}\n")
     return root
 
 
 def _is_ready(project: Path) -> bool:
     stack, _ = bootstrap.choose_stack(platform.system(), platform.machine(), bootstrap.machine_libc())
-    return bootstrap.is_ready(project / ".venv", bootstrap.fingerprint(project, stack))
+    return bootstrap.is_ready(project / ".venv", bootstrap.fingerprint(project, stack.tfx, stack.locks(project)))
 
 
 def test_second_setup_does_nothing(project: Path) -> None:
@@ -198,6 +217,19 @@ def test_second_setup_does_nothing(project: Path) -> None:
     assert "make demo" in loud.stdout
     quiet = subprocess.run([*command, "--quiet"], capture_output=True, text=True, timeout=30, check=True)
     assert (quiet.stdout, quiet.stderr) == ("", "")
+
+
+def test_peers_have_an_environment_and_a_stamp_of_their_own(project: Path) -> None:
+    venv, locks = project / ".venv-peers", [project / "constraints" / "peers.txt"]
+    wanted = bootstrap.fingerprint(project, "peers", locks)
+    assert not bootstrap.is_ready(venv, wanted)
+    shutil.copytree(project / ".venv", venv, symlinks=True)
+    assert not bootstrap.is_ready(venv, wanted)
+    (venv / ".complete").write_text(f"{wanted}\n{os.path.realpath(venv / 'bin' / 'python')}\n")
+    command = [sys.executable, str(project / "constraints" / "setup_peers.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "nothing to do" in done.stdout
+    assert _is_ready(project)
 
 
 @pytest.mark.parametrize("damage", ["interrupted", "lock changed", "python gone", "moved"])
@@ -228,7 +260,7 @@ def _pins(name: str) -> dict[str, set[str]]:
     return pins
 
 
-@pytest.mark.parametrize("name", [*LOCKS, "tools.txt"])
+@pytest.mark.parametrize("name", [*LOCKS, "peers.txt", "tools.txt"])
 def test_locks_pin_every_package_with_hashes_and_name_no_index(name: str) -> None:
     text = (ROOT / "constraints" / name).read_text()
     blocks = [block for block in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE) if block.strip()]
@@ -253,6 +285,17 @@ def test_locks_hold_what_the_project_asks_for(stack: bootstrap.Stack) -> None:
     shared = runtime.keys() & dev.keys()
     assert {name: dev[name] for name in shared} == {name: runtime[name] for name in shared}
     assert not {"pytest", "mypy", "ruff"} & runtime.keys()  # the image carries no tools
+
+
+def test_lock_of_the_peers_holds_what_they_ask_for() -> None:
+    pins = _pins("peers.txt")
+    lines = (ROOT / "constraints" / "peers.in").read_text().splitlines()
+    for requirement in (Requirement(line.partition(" #")[0]) for line in lines if line[:1].isalpha()):
+        (version,) = pins[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), requirement
+    assert pins["torch"] == {"2.13.0+cpu"}
+    assert not [name for name in pins if name.startswith(("nvidia-", "cuda-"))]
+    assert not {"opencv-python", "tensorflow"} & pins.keys()  # their leaner stand-ins are there
 
 
 def test_reference_image_installs_the_newer_stack() -> None:
