@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import anyio
 from fastapi import FastAPI
 
-from api import openapi, problems
+from api import openapi, problems, ui
 from api.access_log import ObserveRequests
 from api.deps import Services
 from api.routes import anomalies, health, models, recordings
@@ -36,6 +36,7 @@ def create_app(services: Services) -> FastAPI:
     openapi.install(app)
     for routes in (anomalies, recordings, models, health):
         app.include_router(routes.router)
+    ui.install(app)
     return app
 
 

@@ -2,10 +2,11 @@
 
 from warehouse.store.ingest_queries import IngestQueries
 from warehouse.store.recording_queries import RecordingQueries
+from warehouse.store.review_page_queries import ReviewPageWindows
 from warehouse.store.signal_queries import SignalQueries
 from warehouse.store.upload_queries import UploadQueries
 from warehouse.store.window_queries import WindowQueries
 
 
-class Warehouse(IngestQueries, WindowQueries, RecordingQueries, SignalQueries, UploadQueries):
+class Warehouse(IngestQueries, WindowQueries, RecordingQueries, SignalQueries, UploadQueries, ReviewPageWindows):
     """Recordings, their windows and signal, patients and splits, labels, data spans, uploads."""

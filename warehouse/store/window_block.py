@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,3 +94,20 @@ def block_kinds(spec: contract.FeatureSpec) -> Mapping[str, str]:
         "quality": "float4",
         "aami_class": "bytes:1",
     }
+
+
+def block_from_columns(columns: Mapping[str, npt.NDArray[Any]], spec: contract.FeatureSpec) -> WindowBlock:
+    """A block of what `block_kinds` columns gave."""
+    shape = (-1, spec.window_samples, spec.n_leads)
+    return WindowBlock(
+        window_id=columns["window_id"],
+        recorded_at_us=columns["recorded_at"],
+        r_peak_s=columns["r_peak_s"],
+        samples=columns["samples"].view("<i2").reshape(shape),
+        lead_mask=bits_to_lead_mask(columns["lead_mask"], spec.n_leads),
+        rr=np.stack([columns[name] for name in contract.RR_COLUMNS], axis=1),
+        template=columns["template"].view("<i2").reshape(shape),
+        template_beats=columns["template_beats"],
+        quality=columns["quality"],
+        aami_class=columns["aami_class"].view("S1").reshape(-1),
+    )

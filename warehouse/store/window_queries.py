@@ -18,7 +18,7 @@ from warehouse.store import tables as t
 from warehouse.store.connection import copy_out
 from warehouse.store.label_queries import LabelQueries
 from warehouse.store.records import DataSpan, LabelUse, WindowSet
-from warehouse.store.window_block import WindowBlock, bits_to_lead_mask, block_kinds
+from warehouse.store.window_block import WindowBlock, block_from_columns, block_kinds
 
 
 class WindowQueries(LabelQueries):
@@ -118,19 +118,7 @@ class WindowQueries(LabelQueries):
         )
         with self.transaction() as connection:
             columns = copy_out(connection, query, {"first": first_id, "stop": stop_id, "size": size}, kinds)
-        shape = (-1, spec.window_samples, spec.n_leads)
-        return WindowBlock(
-            window_id=columns["window_id"],
-            recorded_at_us=columns["recorded_at"],
-            r_peak_s=columns["r_peak_s"],
-            samples=columns["samples"].view("<i2").reshape(shape),
-            lead_mask=bits_to_lead_mask(columns["lead_mask"], spec.n_leads),
-            rr=np.stack([columns[name] for name in contract.RR_COLUMNS], axis=1),
-            template=columns["template"].view("<i2").reshape(shape),
-            template_beats=columns["template_beats"],
-            quality=columns["quality"],
-            aami_class=columns["aami_class"].view("S1").reshape(-1),
-        )
+        return block_from_columns(columns, spec)
 
     def misshapen_windows(self, spec: FeatureSpec, first_id: int, stop_id: int) -> list[tuple[int, datetime, str]]:
         """Windows of a range whose stored bytes do not have the geometry's size: (window_id, recorded_at, detail)."""

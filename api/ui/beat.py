@@ -1,0 +1,115 @@
+"""One anomalous beat: what it looks like, what was expected, what people said of it, and what the reader says."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import numpy as np
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import HTMLResponse, Response
+
+from api.queries import MAX_ID, parse_anomaly_id
+from api.ui.opened import open_recording
+from api.ui.page import FormDep, Page, PageDep, PageRoute, local_path, see_other, with_query
+from api.ui.recordings import cache_of
+from api.ui.strips import beat_pictures, clock_text, strip_length
+from api.ui.worklist import WorkListDep, neighbours_of
+from configs.errors import NotFoundError, RequestError
+from warehouse.signal.ecg import AamiClass
+from warehouse.store.records import Beat, Opinion
+from warehouse.store.review_state import CAUSES, LABELS_OF, VERDICTS
+
+MAX_COMMENT: Final = 2000
+SHOWN_REVIEWS: Final = 50
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+AnomalyId = Annotated[str, Path(max_length=40)]
+
+
+@router.get("/ui/anomalies/{anomaly_id}")
+def anomaly(
+    page: PageDep,
+    anomaly_id: AnomalyId,
+    listing: WorkListDep,
+    undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+) -> HTMLResponse:
+    """The strip and the review of one beat; `undo` is a review just given, which can be taken back."""
+    services, row = page.services, _row(page, anomaly_id)
+    opened = open_recording(services, cache_of(page), row["recording_id"], row["model_version"])
+    if row["window_id"] not in opened.beats.window_id:
+        raise NotFoundError(f"window of anomaly {anomaly_id}", "is no longer in the warehouse", "Go on with the next.")
+    typical = cache_of(page).typical(services, opened)
+    length_s = strip_length(page.paper, page.column_mm)
+    pictures = beat_pictures(services, opened, row["window_id"], typical, page.paper, page.words, length_s)
+    before, after = neighbours_of(page, listing, row)
+    results = services.stores.results
+    at = int(np.flatnonzero(pictures.block.window_id == row["window_id"])[0])
+    return page.html(
+        "beat.html", row=row, opened=opened, pictures=pictures, anomaly_id=anomaly_id, listing=listing, undo=undo,
+        before=before, after=after, verdicts=VERDICTS, labels_of=LABELS_OF, causes=CAUSES,
+        reviews=results.reviews(page.reader.site, window_id=row["window_id"], limit=SHOWN_REVIEWS),
+        rr_ms=[round(float(v) * 1000) or None for v in pictures.block.rr[at]],
+        quality=float(pictures.block.quality[at]), reference=_reference(row),
+        episode=_episode(page, row), clock=clock_text(opened, row["r_peak_s"], page.words), max_comment=MAX_COMMENT,
+    )  # fmt: skip
+
+
+@router.post("/ui/anomalies/{anomaly_id}/review")
+def review(page: PageDep, anomaly_id: AnomalyId, listing: WorkListDep, form: FormDep) -> Response:
+    """Keeps what the reader says, and goes on to the next beat of the list."""
+    page.check_form(form)
+    row = _row(page, anomaly_id)
+    beat = Beat(row["window_id"], row["recording_id"], row["score"], True)
+    _, after = neighbours_of(page, listing, row)  # before the review: it may take the beat off the list
+    added = page.services.stores.results.add_reviews(page.reader.site, [beat], _opinion(page, form, row))
+    path = f"/ui/anomalies/{after}" if after else "/ui"
+    return see_other(with_query(path, listing.query(), undo=added[0]["review_id"]))
+
+
+@router.post("/ui/reviews/{review_id}/undo")
+def undo_review(page: PageDep, review_id: Annotated[int, Path(ge=1, le=MAX_ID)], form: FormDep) -> Response:
+    """Takes back a review of the reader's own, and goes back to its beat."""
+    page.check_form(form)
+    reader, results = page.reader, page.services.stores.results
+    said = results.review(reader.site, review_id)
+    if said["reviewer"] != reader.name:
+        raise RequestError(f"review {review_id}", "is somebody else's", "Give your own review instead.")
+    results.undo(reader.site, review_id, reader.name, reader.role)
+    back = local_path(form.get("back"))
+    query = back.partition("?")[2]
+    return see_other(f"/ui/anomalies/{said['model_version']}-{said['window_id']}" + (f"?{query}" if query else ""))
+
+
+def _row(page: Page, anomaly_id: str) -> dict[str, Any]:
+    return page.services.stores.results.anomaly(*parse_anomaly_id(anomaly_id), site=page.reader.site)
+
+
+def _opinion(page: Page, form: Mapping[str, str], row: Mapping[str, Any]) -> Opinion:
+    """What the form says.
+
+    Raises:
+        RequestError: a value is not on its list, the label contradicts the verdict, or the comment is too long.
+    """
+    verdict, label, cause = form.get("verdict", ""), form.get("label") or None, form.get("cause") or None
+    comment = form.get("comment", "").replace("\0", "").strip() or None
+    if verdict not in VERDICTS:
+        raise RequestError("verdict", "is none", f"Choose one of {', '.join(VERDICTS)}.")
+    if label is not None and label not in LABELS_OF[verdict]:
+        fitting = [name for name, labels in LABELS_OF.items() if label in labels]
+        hint = f"That label goes with {' or '.join(fitting)}." if fitting else "Choose a label of the list."
+        raise RequestError("label", f"{label} does not go with {verdict}", hint)
+    if cause is not None and cause not in CAUSES:
+        raise RequestError("cause", "is not on the list", f"Choose one of {', '.join(CAUSES)}.")
+    if comment is not None and len(comment) > MAX_COMMENT:
+        raise RequestError("comment", f"has more than {MAX_COMMENT} characters", "Shorten it.")
+    return Opinion(page.reader.name, page.reader.role, row["model_version"], verdict, label, cause, comment)
+
+
+def _reference(row: Mapping[str, Any]) -> str | None:
+    return None if row["label"] == AamiClass.UNLABELLED else str(row["label"])
+
+
+def _episode(page: Page, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if row["episode_id"] is None:
+        return None
+    return page.services.stores.results.episode(row["model_version"], row["episode_id"], site=page.reader.site)

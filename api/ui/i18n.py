@@ -1,0 +1,76 @@
+"""The page's words: one catalogue a language, English and Portuguese."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+LANGUAGES: Final = {"en": "English", "pt": "Português"}
+_FOLDER = Path(__file__).parent / "locales"
+
+
+@cache
+def catalogue(language: str) -> Mapping[str, str]:
+    """Key to text of one of `LANGUAGES`."""
+    texts: dict[str, str] = json.loads((_FOLDER / f"{language}.json").read_text(encoding="utf-8"))
+    return texts
+
+
+def choose_language(asked: str | None, accept_language: str) -> str:
+    """The language that was chosen, else the first known one of an Accept-Language header, else English."""
+    if asked in LANGUAGES:
+        return str(asked)
+    for part in accept_language.split(",")[:20]:
+        code = part.split(";")[0].strip().lower().split("-")[0]
+        if code in LANGUAGES:
+            return code
+    return "en"
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts, numbers and times as one language writes them."""
+
+    language: str
+
+    def __call__(self, key: str, **values: object) -> str:
+        """The text of `key`. With `n=1`, the text of `key.one` where there is one."""
+        texts = catalogue(self.language)
+        if values.get("n") == 1 and f"{key}.one" in texts:
+            key = f"{key}.one"
+        shown = {name: self.count(value) if isinstance(value, int) else value for name, value in values.items()}
+        return texts[key].format(**shown)
+
+    def has(self, key: str) -> bool:
+        return key in catalogue(self.language)
+
+    def term(self, group: str, value: str | None) -> str:
+        """The word for a stored value (`status`, `reason`, `cause`, ...); the value itself where there is none."""
+        if value is None:
+            return "-"
+        key = f"{group}.{value}"
+        return self(key) if self.has(key) else value
+
+    def number(self, value: float | None, digits: int = 1) -> str:
+        if value is None:
+            return "-"
+        text = f"{value:,.{digits}f}"
+        return text if self.language == "en" else text.translate(str.maketrans(",.", ".,"))
+
+    def count(self, value: int) -> str:
+        return self.number(value, 0)
+
+    def moment(self, value: datetime) -> str:
+        """Day and time of day, in the zone that `value` is in."""
+        return value.strftime("%Y-%m-%d %H:%M:%S" if self.language == "en" else "%d/%m/%Y %H:%M:%S")
+
+    @staticmethod
+    def duration(seconds: float, *, fraction: bool = False) -> str:
+        """Hours, minutes and seconds since a recording's start."""
+        tenths = round(seconds * 10)
+        whole, tenth = divmod(tenths, 10) if fraction else (round(seconds), 0)
+        text = f"{whole // 3600:d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+        return f"{text}.{tenth}" if fraction else text

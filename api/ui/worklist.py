@@ -1,0 +1,160 @@
+"""The work list: what is to be reviewed, the most anomalous first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import HTMLResponse
+
+from api.queries import MAX_ID
+from api.ui.drawing import Drawing
+from api.ui.page import Page, PageDep, PageRoute
+from api.ui.strips import thumbnail
+from configs.contract import FeatureSpec
+from warehouse.store.records import AnomalyFilter, ModelVersion
+from warehouse.store.review_state import CONFIRMED, CONFLICT, REJECTED, REVIEW_LABELS, SETTLED, UNREVIEWED, UNSURE
+
+PAGE_SIZE: Final = 50
+#: Tabs of the list, and the review statuses on each.
+TABS: Final[Mapping[str, tuple[str, ...]]] = {
+    "open": (UNREVIEWED,),
+    "second": (UNSURE,),
+    "conflict": (CONFLICT,),
+    "confirmed": (CONFIRMED,),
+    "rejected": (REJECTED,),
+    "settled": (SETTLED,),
+    "all": (UNREVIEWED, UNSURE, CONFLICT, CONFIRMED, REJECTED, SETTLED),
+}
+
+router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class WorkList:
+    """Which anomalies are on the list, and in which order."""
+
+    tab: str
+    sort: str
+    recording: str | None
+    lead: str | None
+    min_score: float | None
+    label: str | None
+
+    def query(self) -> dict[str, Any]:
+        """The list as query parameters, without what goes without saying."""
+        given = {
+            "tab": self.tab if self.tab != "open" else None,
+            "sort": self.sort if self.sort != "score" else None,
+            "recording": self.recording,
+            "lead": self.lead,
+            "min_score": None if self.min_score is None else f"{self.min_score:g}",
+            "label": self.label,
+        }
+        return {key: value for key, value in given.items() if value is not None}
+
+    def where(self, model_version: int, site: str) -> AnomalyFilter:
+        return AnomalyFilter(
+            model_version, site=site, recording=self.recording, lead=self.lead, min_score=self.min_score,
+            label=self.label, review_status=None if self.tab == "all" else TABS[self.tab],
+        )  # fmt: skip
+
+    @property
+    def order(self) -> str:
+        return "-score" if self.sort == "score" else "time"
+
+    @property
+    def reverse_order(self) -> str:
+        return "score" if self.sort == "score" else "-time"
+
+    def position(self, row: Mapping[str, Any]) -> tuple[Any, int]:
+        return (row["score"] if self.sort == "score" else row["recorded_at"], row["window_id"])
+
+
+def _work_list(
+    tab: Annotated[str, Query(max_length=20)] = "open",
+    sort: Annotated[str, Query(max_length=20)] = "score",
+    recording: Annotated[str, Query(max_length=200)] = "",
+    lead: Annotated[str, Query(max_length=200)] = "",
+    min_score: Annotated[str, Query(max_length=20)] = "",
+    label: Annotated[str, Query(max_length=20)] = "",
+) -> WorkList:
+    """Filters as a form sends them: what is empty does not filter."""
+    try:
+        least = float(min_score.replace(",", ".")) if min_score.strip() else None
+    except ValueError:
+        least = None
+    return WorkList(
+        tab if tab in TABS else "open",
+        sort if sort in ("score", "time") else "score",
+        recording.replace("\0", "").strip() or None,
+        lead.replace("\0", "").strip() or None,
+        least if least is not None and abs(least) < 1e6 else None,
+        label if label in REVIEW_LABELS else None,
+    )
+
+
+WorkListDep = Annotated[WorkList, Depends(_work_list)]
+
+
+@router.get("/ui")
+def work_list(
+    page: PageDep,
+    listing: WorkListDep,
+    after: Annotated[str, Query(max_length=60)] = "",
+    undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+) -> HTMLResponse:
+    """The list, fifty beats a page, each with its picture."""
+    model = page.services.models.newest()
+    results = page.services.stores.results
+    where = listing.where(model.model_version, page.reader.site)
+    position = _position_after(page, listing, model, after)
+    rows = results.anomalies(where, sort=listing.order, after=position, limit=PAGE_SIZE + 1)
+    counts = results.review_counts(model.model_version, page.reader.site)
+    shown = rows[:PAGE_SIZE]
+    return page.html(
+        "worklist.html", rows=shown, listing=listing, tabs=_tab_counts(counts), model=model, undo=undo,
+        pictures=_pictures(page, model, shown), labels=REVIEW_LABELS,
+        next_after=f"{shown[-1]['window_id']}" if len(rows) > PAGE_SIZE else None,
+    )  # fmt: skip
+
+
+def neighbours_of(page: Page, listing: WorkList, row: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Ids of the anomalies before and after one on the list."""
+    results, version = page.services.stores.results, row["model_version"]
+    where, position = listing.where(version, page.reader.site), listing.position(row)
+    before = results.anomalies(where, sort=listing.reverse_order, after=position, limit=1)
+    after = results.anomalies(where, sort=listing.order, after=position, limit=1)
+    ids = [f"{version}-{found[0]['window_id']}" if found else None for found in (before, after)]
+    return ids[0], ids[1]
+
+
+def _position_after(page: Page, listing: WorkList, model: ModelVersion, after: str) -> tuple[Any, int] | None:
+    """Where the last page ended: at an anomaly, which may have left the list since."""
+    if not after.isascii() or not after.isdigit() or int(after) > MAX_ID:
+        return None
+    row = page.services.stores.results.anomaly(model.model_version, int(after), site=page.reader.site)
+    return listing.position(row)
+
+
+def _tab_counts(counts: Mapping[str, int]) -> dict[str, int]:
+    return {tab: sum(counts.get(status, 0) for status in statuses) for tab, statuses in TABS.items()}
+
+
+def _pictures(page: Page, model: ModelVersion, rows: list[dict[str, Any]]) -> dict[int, list[Drawing]]:
+    """Each beat on the page, small, a drawing a usable lead."""
+    spec = FeatureSpec.model_validate(model.feature_spec)
+    warehouse = page.services.stores.warehouse
+    block = warehouse.read_windows(spec, [row["window_id"] for row in rows])
+    at = {int(window_id): i for i, window_id in enumerate(block.window_id)}
+    slots = warehouse.lead_slots_of([row["window_id"] for row in rows])
+    pictures = {}
+    for row in rows:
+        window_id, names = row["window_id"], slots.get(row["window_id"], ())
+        if window_id in at:
+            pictures[window_id] = [
+                thumbnail(block, at[window_id], slot, spec.sampling_rate_hz, page.words("worklist.picture", lead=lead))
+                for slot, lead in enumerate(names)
+                if lead and block.lead_mask[at[window_id], slot]
+            ]
+    return pictures
