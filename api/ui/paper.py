@@ -12,15 +12,20 @@ SPEEDS_MM_S: Final = (12.5, 25.0, 50.0)
 GAINS_MM_MV: Final = (5.0, 10.0, 20.0)
 PULSE_MV: Final = 1.0
 PULSE_S: Final = 0.2
-MOST_MM: Final = 30.0  # above or below the baseline: a curve beyond it stays at the edge, as on paper
+MOST_MM: Final = 30.0
 
 
 @dataclass(frozen=True)
 class Paper:
-    """Paper speed in mm/s and gain in mm/mV; the standard is 25 and 10."""
+    """Paper speed in mm/s and gain in mm/mV, of which 25 and 10 are the standard.
+
+    Attributes:
+        most_mm: room above or below the baseline; a curve beyond it stays at the edge, as on paper.
+    """
 
     speed: float = 25.0
     gain: float = 10.0
+    most_mm: float = MOST_MM
 
     @classmethod
     def parse(cls, speed: str | None, gain: str | None) -> "Paper":
@@ -45,7 +50,7 @@ class Paper:
         low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
         above = 5.0 * np.ceil((max(high, PULSE_MV) * self.gain + 1.5) / 5.0)
         below = 5.0 * np.ceil((max(-low, 0.0) * self.gain + 1.5) / 5.0)
-        return float(np.clip(above, 10, MOST_MM)), float(np.clip(below, 5, MOST_MM))
+        return float(np.clip(above, 10, self.most_mm)), float(np.clip(below, 5, self.most_mm))
 
 
 def _one_of(known: tuple[float, ...], text: str | None, standard: float) -> float:

@@ -67,7 +67,7 @@ class StripContent:
 def draw_strip(content: StripContent, paper: Paper, words: Words) -> Drawing:
     """A strip to scale. Leads one under the other, each with its heat where a window is explained."""
     slots = [slot for slot, lead in enumerate(content.leads) if lead is not None]
-    width = MARGIN_MM + np.ceil((content.end_s - content.start_s) * paper.speed / 5.0) * 5.0
+    width = MARGIN_MM + np.ceil((content.end_s - content.start_s) * paper.speed / 5.0 - 1e-6) * 5.0
     heat = HEAT_MM if content.explained is not None else 0.0
     rooms = [paper.lead_room(_all_mv(content, slot)) for slot in slots]
     height = BEATS_MM + sum(above + below + heat for above, below in rooms) + CLOCK_MM

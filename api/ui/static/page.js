@@ -37,6 +37,7 @@ document.addEventListener("keydown", (event) => {
 
 document.querySelectorAll("[data-help]").forEach((button) =>
   button.addEventListener("click", () => document.getElementById("help").showModal()));
+document.querySelectorAll("[data-print]").forEach((button) => button.addEventListener("click", () => print()));
 document.querySelectorAll("form[data-auto] select").forEach((select) =>
   select.addEventListener("change", () => select.form.requestSubmit()));
 
