@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Dict, Mapping
 
+from find_python import choose_python, pythons_with_pip
 from get_uv import ready_uv, say
 from setup import (
     ROOT,
-    choose_python,
     choose_stack,
     ensure,
     fingerprint,
@@ -29,7 +29,6 @@ from setup import (
     guarded,
     install,
     machine_libc,
-    pythons_with_pip,
 )
 
 #: The newest that alibi-detect and all it needs have wheels for, and TFX of either stack runs on.

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "constraints"))
 
+import find_python as finding  # noqa: E402
 import get_uv  # noqa: E402  (run as scripts from constraints/, which is no package)
 import setup as bootstrap  # noqa: E402
 import setup_peers  # noqa: E402
@@ -55,28 +56,28 @@ def test_machines_without_wheels_are_told_about_the_image(system: str, machine: 
 
 
 def _find(
-    stack: bootstrap.Stack, machine: dict[str, bootstrap.Interpreter | None], compiler: bool = True
+    stack: bootstrap.Stack, machine: dict[str, finding.Interpreter | None], compiler: bool = True
 ) -> tuple[str, str]:
-    return bootstrap.find_python(stack.pythons, [(path, "on PATH") for path in machine], compiler, machine.__getitem__)
+    return finding.find_python(stack.pythons, [(path, "on PATH") for path in machine], compiler, machine.__getitem__)
 
 
 def test_first_usable_python_is_taken_and_named() -> None:
     machine = {
         "/shims/python3.13": None,  # a shim of a version that is not there
-        "/usr/bin/python3": bootstrap.Interpreter("/usr/bin/python3.10", "3.10.12"),
-        "/opt/python": bootstrap.Interpreter("/opt/python3.12", "3.12.1"),
-        "/other/python": bootstrap.Interpreter("/other/python3.13", "3.13.2"),
+        "/usr/bin/python3": finding.Interpreter("/usr/bin/python3.10", "3.10.12"),
+        "/opt/python": finding.Interpreter("/opt/python3.12", "3.12.1"),
+        "/other/python": finding.Interpreter("/other/python3.13", "3.13.2"),
     }
     assert _find(bootstrap.NEW, machine) == ("/opt/python3.12", "3.12.1 (/opt/python3.12, on PATH)")
 
 
 @pytest.mark.parametrize(("compiler", "headers"), [(False, True), (True, False), (False, False)])
 def test_python_without_a_pyedflib_wheel_needs_a_compiler_and_headers(compiler: bool, headers: bool) -> None:
-    newest = bootstrap.Interpreter("/usr/bin/python3.13", "3.13.5", headers)
+    newest = finding.Interpreter("/usr/bin/python3.13", "3.13.5", headers)
     python, what = _find(bootstrap.NEW, {"a": newest}, compiler)
     assert python == ("3.13" if compiler else "3.12")  # uv's own Pythons have headers
     assert "/usr/bin/python3.13 is passed over" in what
-    older = bootstrap.Interpreter("/usr/bin/python3.12", "3.12.3", False)
+    older = finding.Interpreter("/usr/bin/python3.12", "3.12.3", False)
     assert _find(bootstrap.NEW, {"a": newest, "b": older}, compiler)[0] == "/usr/bin/python3.12"
 
 
@@ -97,7 +98,7 @@ def test_path_comes_before_pyenv_and_newer_patches_first(tmp_path: Path) -> None
         _executable(tmp_path / folder, "exit 0\n")
     (tmp_path / "pyenv/versions/3.11.99").mkdir()  # an installation that was broken off
     (tmp_path / "bin/python").write_text("not executable")
-    found = list(bootstrap.places(("3.12", "3.11"), f"/nowhere::{tmp_path}/bin", tmp_path / "pyenv"))
+    found = list(finding.places(("3.12", "3.11"), f"/nowhere::{tmp_path}/bin", tmp_path / "pyenv"))
     assert [(str(Path(path).relative_to(tmp_path)), where) for path, where in found] == [
         ("bin/python3.11", "on PATH"),
         ("bin/python3", "on PATH"),
@@ -108,13 +109,13 @@ def test_path_comes_before_pyenv_and_newer_patches_first(tmp_path: Path) -> None
 
 
 def test_probe_asks_the_interpreter_itself(tmp_path: Path) -> None:
-    answer = bootstrap.probe(sys.executable)
+    answer = finding.probe(sys.executable)
     assert answer is not None
     assert answer.version == platform.python_version()
     assert not answer.path.startswith(sys.prefix) or sys.prefix == sys.base_prefix  # never a virtual environment's
-    assert bootstrap.probe(str(_executable(tmp_path / "shim", "echo no such version >&2; exit 127\n"))) is None
-    assert bootstrap.probe(str(_executable(tmp_path / "other", "echo hello\n"))) is None
-    assert bootstrap.probe(str(tmp_path / "missing")) is None
+    assert finding.probe(str(_executable(tmp_path / "shim", "echo no such version >&2; exit 127\n"))) is None
+    assert finding.probe(str(_executable(tmp_path / "other", "echo hello\n"))) is None
+    assert finding.probe(str(tmp_path / "missing")) is None
 
 
 # --- pip and uv -----------------------------------------------------------------------------------------------------
