@@ -9,7 +9,7 @@ import typer
 from api import server
 from api.deps import Services
 from api.main import create_app
-from api.model_provider import ModelProvider, load_in_process
+from api.model_provider import ModelProvider, load_from
 from configs import cli
 from configs.logging import configure_logging
 from configs.settings import Settings, load_settings
@@ -25,7 +25,7 @@ def main(
     """Serves what was found over HTTP, until Ctrl-C or SIGTERM.
 
     Anomalies, recordings and model versions are read from the two databases; the beat, and what the model expected
-    instead, from the warehouse and the newest pushed model, which is loaded in the background.
+    instead, from the warehouse and the model that is released, which is loaded in the background.
 
     Try, once it runs:
 
@@ -57,7 +57,7 @@ def serve(settings: Settings) -> None:
             settings.warehouse_url, settings.results_url, settings.data_dir, pool_size=settings.api.pool_size
         ) as stores,
     ):
-        models = ModelProvider(stores.results, load_in_process(settings.models_dir), clock=_now)
+        models = ModelProvider(stores.results, load_from(settings.models_dir, settings.serving), clock=_now)
         app = create_app(Services(stores, models, settings.api, _now, new_registry()))
         address = f"http://{settings.api.host}:{settings.api.port}"
         cli.note(f"{address} - operations at /docs, state at /health/ready, Ctrl-C stops")

@@ -1,7 +1,8 @@
-"""Which model version is the newest, and a client for each version that is asked for.
+"""Which model versions are released, and a client for each version that is asked for.
 
-Loading a model takes seconds, so it happens in the background: the service answers at once, and a newly pushed
-model is used without a restart. Whoever needs a model that is still loading waits a little, then is told so.
+Loading a model takes seconds, so it happens in the background: the service answers at once, and a promoted model is
+used without a restart, from the moment it is loaded. Whoever needs a model that is still loading waits a little, then
+is told so.
 """
 
 import threading
@@ -16,22 +17,25 @@ from typing import Protocol
 from api.paging import Clock
 from configs.errors import ModelUnavailableError, UnavailableError
 from configs.logging import get_logger
+from configs.settings import ServingSettings
+from serving.connect import ModelSource, call_policy, open_client
 from serving.model_client import ModelClient
-from serving.model_files import version_dir
-from warehouse.store.records import ModelVersion
+from serving.model_files import verified_dir
+from warehouse.store.records import ModelVersion, Release
 
 Loader = Callable[[ModelVersion], ModelClient]
 
 REFRESH = timedelta(seconds=2)
 RETRY = timedelta(seconds=10)
 WAIT_S = 15.0
-KEPT_MODELS = 2
+_BATCH = 256  # windows a call; requests ask about one
+KEPT_MODELS = 3  # stable, canary, and the one to roll back to
 
 
 class ModelRegistry(Protocol):
-    """Where pushed models are registered: `warehouse.store.results.Results`."""
+    """Where pushed models are registered and released: `warehouse.store.results.Results`."""
 
-    def newest_model_version(self) -> int | None: ...
+    def release(self, release_id: int | None = None) -> Release: ...
 
     def models(self, model_version: int | None = None) -> list[ModelVersion]: ...
 
@@ -56,30 +60,35 @@ class ModelProvider:
         self._clients: OrderedDict[int, Future[ModelClient]] = OrderedDict()  # least recently used first
         self._failed_at: dict[int, datetime] = {}
         self._known: dict[int, ModelVersion] = {}
-        self._newest: tuple[int, datetime] | None = None
+        self._release: tuple[Release, datetime] | None = None
 
-    def newest(self) -> ModelVersion:
-        """The newest pushed version, read anew at most every `REFRESH`; starts loading it when it is new.
+    def release(self) -> Release:
+        """Which versions serve now, read anew at most every `REFRESH`.
+
+        A release takes effect when its models are loaded; until then, and if one cannot be loaded, the one before
+        serves.
 
         Raises:
             ModelUnavailableError: none was ever pushed.
             DatabaseUnavailableError: the results database does not answer.
         """
         with self._lock:
-            read = self._newest
+            known = self._release
         now = self._clock()
-        if read is None or not timedelta(0) <= now - read[1] < REFRESH:
-            version = self._registry.newest_model_version()
-            if version is None:
-                raise ModelUnavailableError(
-                    "newest model version", "none was pushed yet", "Run `python -m pipelines.train` first."
-                )
-            model = self.version(version)
-            with self._lock:
-                self._newest = (version, now)
-            self._future(model)
-            return model
-        return self.version(read[0])
+        if known is not None and timedelta(0) <= now - known[1] < REFRESH:
+            return known[0]
+        found = self._registry.release()
+        shown = [version for version in (found.stable, found.canary) if version is not None]
+        futures = [self._future(self.version(version)) for version in shown]
+        if known is not None and found.release_id != known[0].release_id and not all(map(_is_loaded, futures)):
+            return known[0]  # and looked at again when somebody next asks
+        with self._lock:
+            self._release = (found, now)
+        return found
+
+    def stable(self) -> ModelVersion:
+        """The version that serves, but for the recordings of a canary; raises as `release`."""
+        return self.version(self.release().stable)
 
     def version(self, model_version: int) -> ModelVersion:
         """A registered version.
@@ -110,24 +119,24 @@ class ModelProvider:
             raise _still_loading(model_version) from error
 
     def check(self) -> int:
-        """Returns the version that answers: the newest, or while that one loads, one that is loaded.
+        """Returns the version that answers: the stable one, or while that loads, one that is loaded.
 
         Raises:
             ModelUnavailableError: none answers.
             DatabaseUnavailableError: the results database does not answer.
         """
-        newest = self.newest()
-        future = self._future(newest)
+        stable = self.stable()
+        future = self._future(stable)
         client = future.result() if future.done() else self._loaded()
         if client is None:
-            raise _still_loading(newest.model_version)
+            raise _still_loading(stable.model_version)
         client.check()
         return client.model_version
 
     def preload(self) -> None:
-        """Starts loading the newest version; when there is none yet, requests will find it later."""
+        """Starts loading the stable version; when there is none yet, requests will find it later."""
         try:
-            self.newest()
+            self.release()
         except UnavailableError as error:
             get_logger("api").warning("model_preload_skipped", error=str(error))
 
@@ -151,7 +160,7 @@ class ModelProvider:
                 self._clients[version] = self._loader.submit(self._load_logged, model)
             self._clients.move_to_end(version)
             for kept in list(self._clients)[:-KEPT_MODELS]:
-                if self._clients[kept].done() and (self._newest is None or kept != self._newest[0]):
+                if self._clients[kept].done() and (self._release is None or kept not in self._release[0].versions):
                     del self._clients[kept]
             return self._clients[version]
 
@@ -171,28 +180,30 @@ class ModelProvider:
         return client
 
 
-def load_in_process(models_dir: Path) -> Loader:
-    """A loader of pushed SavedModels into this process.
+def load_from(models_dir: Path, serving: ServingSettings) -> Loader:
+    """A loader of pushed versions: into this process, or from the model server that the settings name.
 
     Args:
         models_dir: where the Pusher puts versions.
     """
 
     def load(model: ModelVersion) -> ModelClient:
-        directory = version_dir(models_dir, model.model_name, model.model_version)
-        try:
-            # Here, in the background: TensorFlow takes seconds to import, and listing works without it.
-            from serving.in_process import InProcessModelClient
-
-            return InProcessModelClient(directory)
-        except ImportError as error:
-            raise ModelUnavailableError(
-                f"model version {model.model_version}",
-                f"needs {error.name}, which is not installed",
-                "Run `make setup`.",
-            ) from error
+        here = models_dir / model.model_name / str(model.model_version)
+        source = ModelSource(
+            model_name=model.model_name,
+            model_version=model.model_version,
+            directory=here if serving.server else verified_dir(models_dir, model),
+            server=serving.server,
+            batch_size=_BATCH,
+            policy=call_policy(serving),
+        )
+        return open_client(source)
 
     return load
+
+
+def _is_loaded(future: Future[ModelClient]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def _still_loading(model_version: int) -> ModelUnavailableError:

@@ -84,7 +84,11 @@ class AnomalyQuery(_Listing):
     lead: Name | None = Field(default=None, description="Lead that contributes most.", examples=["MLII"])
     min_score: float | None = Field(default=None, allow_inf_nan=False, description="Score at or above.", examples=[2.5])
     model_version: int | None = Field(
-        default=None, ge=1, le=MAX_ID, description="Found by; the newest when left out.", examples=[1]
+        default=None,
+        ge=1,
+        le=MAX_ID,
+        description="Found by; the version that serves each recording when left out.",
+        examples=[1],
     )
 
     def check_span(self) -> None:

@@ -107,6 +107,10 @@ class ServingSettings(_Section):
         None,
         description="Model server, grpc://HOST:8500 or http://HOST:8501; the model runs in the process when unset.",
     )
+    models_path: str | None = Field(
+        None,
+        description="Where the server finds the folder of models, such as /models; as here when unset.",
+    )
     deadline_s: float = Field(30.0, gt=0, le=600, description="Seconds a request may take, with its repetitions.")
     attempts: int = Field(5, ge=1, le=20, description="Times a request is sent when the server cannot be reached.")
     max_in_flight: int = Field(2, ge=1, le=64, description="Batches a client sends at once; more wait.")
@@ -114,6 +118,21 @@ class ServingSettings(_Section):
     max_latency_ms: float = Field(250.0, gt=0, description="A version whose p99 for one window is above is not pushed.")
     warmup_windows: int = Field(
         32, ge=1, le=1000, description="Windows in the warm-up requests that a pushed version carries."
+    )
+
+
+class ReleaseSettings(_Section):
+    """Automatic promotion of the version in shadow; `python -m serving.release auto` decides."""
+
+    auto_promote: bool = Field(False, description="Promote a version in shadow when it passes all gates below.")
+    min_windows: int = Field(5000, ge=1, description="Windows that both versions have scored, at least.")
+    min_agreement: float = Field(0.90, ge=0, le=1, description="Smallest share of windows with the same verdict.")
+    max_flagged_ratio: float = Field(
+        1.5, ge=1, description="The share of anomalous windows may differ by this factor at most, up or down (drift)."
+    )
+    max_latency_ratio: float = Field(1.5, gt=0, description="Largest time a window in the model, over the stable one.")
+    max_ap_drop: float = Field(
+        0.02, ge=0, le=1, description="Largest loss of average precision on windows with a known class (quality)."
     )
 
 
@@ -157,6 +176,7 @@ class Settings(BaseSettings):
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     scoring: ScoringSettings = Field(default_factory=ScoringSettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)
+    release: ReleaseSettings = Field(default_factory=ReleaseSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
 
     @property

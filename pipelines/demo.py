@@ -94,6 +94,19 @@ def run_demo(settings: Settings, stores: Stores, summary_path: Path) -> dict[str
         cli.write_json(summary_path, summary | {"model_version": None, "blessed": False})
         raise
     seconds |= {f"train.{stage}": value for stage, value in trained.seconds.items()}
+    release = stores.results.release()
+    if trained.model_version != release.stable:  # trained anew: the demo shows what it trained
+        stores.results.add_release(
+            release,
+            {
+                "operator": "demo",
+                "action": "promote",
+                "model_version": trained.model_version,
+                "reason": "trained by the demo",
+                "stable": trained.model_version,
+                "previous": release.stable,
+            },
+        )
     with _timed(seconds, "score"):
         scored = score(settings, stores, model_version=trained.model_version, splits=[TEST])
     cli.note(

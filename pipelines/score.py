@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,17 +14,23 @@ from configs import cli, contract
 from configs.contract import FeatureSpec
 from configs.errors import EXIT_DATA, NotFoundError
 from configs.settings import Settings, load_settings
+from pipelines.scoring_blocks import ScoringJob
 from pipelines.stages import find_error, logs_to
 from serving.connect import ModelSource, call_policy
 from serving.model_files import verified_dir
 from warehouse.store import Stores, open_stores
-from warehouse.store.records import ModelVersion, WindowSet, iter_id_ranges
+from warehouse.store.records import ModelVersion, Release, WindowSet, iter_id_ranges
 from warehouse.store.results import Results
+
+_OTHERS_S = 0.5  # between looks at blocks that another scorer has
 
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """Counts of a scoring run; windows_in = scored + failed, unless another scorer took some."""
+    """Counts of a scoring run; windows_in = scored + failed, unless another scorer took some.
+
+    `model_version` is the stable one; a canary's windows are counted with it, those of a version in shadow apart.
+    """
 
     model_version: int
     recordings: int
@@ -32,6 +38,7 @@ class ScoreReport:
     scored: int
     failed: int
     unusable: int
+    shadow_scored: int
     seconds: float
 
 
@@ -39,7 +46,9 @@ def main(
     profile: Annotated[
         str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")
     ] = None,
-    model_version: Annotated[int | None, typer.Option(help="Model version; default: the newest pushed.")] = None,
+    model_version: Annotated[
+        int | None, typer.Option(help="Model version; default: the one that serves each recording.")
+    ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only patients of this split; may be given again.")] = None,
     recording: Annotated[
         list[str] | None, typer.Option(help="Only recordings of this name; may be given again.")
@@ -90,49 +99,92 @@ def score(
     recordings: Sequence[str] | None = None,
     retry_failed: bool = False,
 ) -> ScoreReport:
-    """Scores what has no score for a model version, and summarises the recordings that changed.
+    """Scores what has no score, and summarises the recordings that changed.
+
+    With the version that serves each recording, and apart from that with the version in shadow; or with one version.
 
     Raises:
         ModelUnavailableError: there is no such model, or its files are not what was pushed.
         NotFoundError: a recording asked for is not in the warehouse.
     """
     started = time.monotonic()
-    model = (
-        stores.results.models(model_version)[0]
-        if model_version
-        else stores.results.latest_model(settings.features.digest)
+    release = stores.results.release()
+    stable = stores.results.models(model_version or release.stable)[0]
+    wanted = stores.warehouse.window_sets(
+        stable.feature_version, splits=splits or contract.SPLITS, recordings=recordings or None
     )
-    source = model_source(settings, model)
-    spec = FeatureSpec.model_validate(model.feature_spec)
-    sets = stores.warehouse.window_sets(
-        model.feature_version, splits=splits or contract.SPLITS, recordings=recordings or None
-    )
-    missing = set(recordings or ()) - {s.recording for s in sets}
+    missing = set(recordings or ()) - {s.recording for s in wanted}
     if missing:
         raise NotFoundError(
             f"recording {', '.join(sorted(missing))}", "is not in the warehouse in the model's geometry"
         )
+    tasks = [Task(stable, wanted)] if model_version else assign(stores, release, stable, wanted)
+    reports = [_score_task(settings, stores, task, retry_failed=retry_failed) for task in tasks]
+    shown = [report for task, report in zip(tasks, reports, strict=True) if not task.shadow]
+    return ScoreReport(
+        model_version=stable.model_version,
+        recordings=len(wanted),
+        windows_in=sum(report["windows_in"] for report in shown),
+        scored=sum(report["scored"] for report in shown),
+        failed=sum(report["failed"] for report in shown),
+        unusable=sum(s.n_rejected for s in wanted),
+        shadow_scored=sum(report["scored"] for task, report in zip(tasks, reports, strict=True) if task.shadow),
+        seconds=time.monotonic() - started,
+    )
+
+
+@dataclass(frozen=True)
+class Task:
+    """Window sets that one version is to score; in shadow, or as what is shown."""
+
+    model: ModelVersion
+    sets: Sequence[WindowSet]
+    shadow: bool = False
+
+
+def assign(stores: Stores, release: Release, stable: ModelVersion, sets: Sequence[WindowSet]) -> list[Task]:
+    """Which version scores which window sets: stable, canary, shadow. A version of another geometry gets none."""
+    models = {stable.model_version: stable}
+    models |= {v: stores.results.models(v)[0] for v in (release.canary, release.shadow) if v is not None}
+    by_version: dict[int, list[WindowSet]] = {}
+    for window_set in sets:
+        by_version.setdefault(release.version_for(window_set.recording), []).append(window_set)
+    tasks = [Task(models[version], chosen) for version, chosen in by_version.items()]
+    if release.shadow is not None and models[release.shadow].feature_version == stable.feature_version:
+        tasks.append(Task(models[release.shadow], sets, shadow=True))
+    return tasks
+
+
+def _score_task(settings: Settings, stores: Stores, task: Task, *, retry_failed: bool) -> dict[str, int]:
+    """Scores what of a task is pending; returns the run's counts."""
+    started = time.monotonic()
+    version = task.model.model_version
+    source = model_source(settings, task.model)
     if retry_failed:
-        stores.results.forget_failures(model.model_version, sets)
-    pending = _pending(stores.results, model.model_version, sets)
+        stores.results.forget_failures(version, task.sets)
+    pending = find_pending(stores.results, task)
     windows_in = sum(left for _, left in pending)
-    unusable = sum(s.n_rejected for s in sets)
-    run_id = stores.results.start_run(model.model_version, windows_in, unusable)
+    run_id = stores.results.start_run(version, windows_in, sum(s.n_rejected for s in task.sets), shadow=task.shadow)
     try:
         if windows_in:
+            sets = [s for s, left in pending if left]
             with _progress(stores.results, run_id, windows_in), logs_to(_log_path(settings)):
-                _run_pipeline(settings, stores, source, spec, run_id, [s for s, left in pending if left])
-        for window_set, _ in pending:
-            rate = stores.warehouse.mean_heart_rate_bpm(window_set)
-            stores.results.summarise(model.model_version, window_set, rate, settings.scoring.episode_gap_beats)
+                _run_pipeline(settings, stores, task, source, run_id, sets)
+        if not task.shadow:
+            for window_set, _ in pending:
+                summarise(settings, stores, version, window_set)
     except BaseException as error:
         stores.results.finish_run(run_id, seconds=time.monotonic() - started, error=str(error) or repr(error))
         raise
     stores.results.finish_run(run_id, seconds=time.monotonic() - started)
     run = stores.results.run(run_id)
-    return ScoreReport(
-        model.model_version, len(sets), windows_in, run["scored"], run["failed"], unusable, time.monotonic() - started
-    )
+    return {"windows_in": windows_in, "scored": run["scored"], "failed": run["failed"]}
+
+
+def summarise(settings: Settings, stores: Stores, model_version: int, window_set: WindowSet) -> None:
+    """Makes a recording's episodes and summary anew."""
+    rate = stores.warehouse.mean_heart_rate_bpm(window_set)
+    stores.results.summarise(model_version, window_set, rate, settings.scoring.episode_gap_beats)
 
 
 def model_source(settings: Settings, model: ModelVersion) -> ModelSource:
@@ -153,47 +205,65 @@ def model_source(settings: Settings, model: ModelVersion) -> ModelSource:
     )
 
 
-def _pending(results: Results, model_version: int, sets: Sequence[WindowSet]) -> list[tuple[WindowSet, int]]:
+def find_pending(results: Results, task: Task) -> list[tuple[WindowSet, int]]:
     """Window sets that are not summarised with all their windows, and how many windows each has left."""
-    finished = results.finished_window_sets(model_version)
+    version, shadow = task.model.model_version, task.shadow
+    finished = {} if shadow else results.finished_window_sets(version)
     pending = []
-    for window_set in sets:
+    for window_set in task.sets:
         if finished.get(window_set.window_set_id) == window_set.n_windows:
             continue
         first, stop = window_set.id_range(0, window_set.n_beats)
-        pending.append((window_set, window_set.n_windows - results.done_count(model_version, first, stop)))
+        left = window_set.n_windows - results.done_count(version, first, stop, shadow=shadow)
+        if left or not shadow:
+            pending.append((window_set, left))
     return pending
 
 
-def _run_pipeline(
-    settings: Settings,
-    stores: Stores,
-    source: ModelSource,
-    spec: FeatureSpec,
-    run_id: int,
-    sets: Sequence[WindowSet],
-) -> None:
-    from pipelines.scoring_pipeline import BlockRange, ScoringJob, run_scoring
-
-    job = ScoringJob(
+def scoring_job(stores: Stores, task: Task, source: ModelSource, run_id: int, sets: Sequence[WindowSet]) -> ScoringJob:
+    """What workers need to score these window sets."""
+    return ScoringJob(
         warehouse_url=stores.warehouse.url,
         results_url=stores.results.url,
         source=source,
-        spec=spec.model_dump(mode="json"),
+        spec=FeatureSpec.model_validate(task.model.feature_spec).model_dump(mode="json"),
         run_id=run_id,
+        sets={s.window_set_id: s for s in sets},
+        shadow=task.shadow,
     )
-    ranges = [
-        BlockRange(window_set, first, stop)
+
+
+def plan_blocks(settings: Settings, results: Results, task: Task, sets: Sequence[WindowSet]) -> int:
+    """Puts the blocks of window sets into the queue; returns how many these are."""
+    blocks = [
+        (window_set.window_set_id, first, stop)
         for window_set in sets
         for first, stop in iter_id_ranges(window_set, settings.scoring.block_windows)
     ]
-    try:
-        run_scoring(job, ranges, settings.scoring.beam_args)
-    except Exception as error:
-        known = find_error(error)
-        if known is None:
-            raise
-        raise known from error
+    results.plan_work(task.model.model_version, shadow=task.shadow, blocks=blocks)
+    return len(blocks)
+
+
+def _run_pipeline(
+    settings: Settings, stores: Stores, task: Task, source: ModelSource, run_id: int, sets: Sequence[WindowSet]
+) -> None:
+    """Scores until none of the blocks is left; those that another scorer has are waited for, or taken when it dies."""
+    from pipelines.scoring_pipeline import run_scoring
+
+    n_blocks = plan_blocks(settings, stores.results, task, sets)
+    queue: dict[str, Any] = {"shadow": task.shadow, "window_set_ids": [s.window_set_id for s in sets]}
+    job = scoring_job(stores, task, source, run_id, sets)
+    while stores.results.work_left(task.model.model_version, **queue):
+        if not stores.results.work_free(task.model.model_version, **queue):
+            time.sleep(_OTHERS_S)
+            continue
+        try:
+            run_scoring(job, n_blocks, settings.scoring.beam_args)
+        except Exception as error:
+            known = find_error(error)
+            if known is None:
+                raise
+            raise known from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,11 @@
-"""The Beam pipeline that scores: read a block, score it, commit it. Blocks travel, not windows."""
+"""The Beam pipeline that scores: blocks from the queue are read, scored and committed. Blocks travel, not windows.
 
+Its elements are turns at the queue, so that workers that are faster take more. A worker reads ahead of its model and
+commits behind it: the three overlap.
+"""
+
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -10,56 +14,28 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from configs.contract import FeatureSpec
-from serving.connect import ModelSource, open_client
+from pipelines.scoring_blocks import BlockReader, BlockWriter, ScoredBlock, ScoringJob, UnscoredBlock
+from serving.connect import open_client
 from serving.model_client import ModelClient, Scores
-from warehouse.store.records import BlockScores, WindowSet
-from warehouse.store.results import Results
-from warehouse.store.warehouse import Warehouse
-from warehouse.store.window_block import WindowBlock
 
-NOT_FINITE = "the model's score is not finite"
+#: Blocks a turn: enough for reading and writing to overlap, few enough to share work between workers.
+BLOCKS_A_TURN = 32
 
 
-@dataclass(frozen=True)
-class BlockRange:
-    """A block to score: window ids [first_id, stop_id) of one window set."""
-
-    window_set: WindowSet
-    first_id: int
-    stop_id: int
-
-
-@dataclass(frozen=True)
-class UnscoredBlock:
-    """What of a block has no score yet; `failures` are (window_id, reason) of windows that cannot be read."""
-
-    range: BlockRange
-    block: WindowBlock
-    failures: tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True)
-class ScoringJob:
-    """Where to read, what to score with, where to write: what every Beam worker needs."""
-
-    warehouse_url: str
-    results_url: str
-    source: ModelSource
-    spec: Mapping[str, Any]
-    run_id: int
-
-
-def run_scoring(job: ScoringJob, ranges: Sequence[BlockRange], beam_args: Sequence[str]) -> None:
+def run_scoring(job: ScoringJob, n_blocks: int, beam_args: Sequence[str]) -> None:
     """Runs the pipeline and waits for it.
+
+    Args:
+        n_blocks: in the queue for this job.
 
     Raises:
         Exception: what a stage raised, as the runner gives it.
     """
+    turns = -(-n_blocks // BLOCKS_A_TURN)
     with beam.Pipeline(options=PipelineOptions(list(beam_args))) as pipeline:
         (
             pipeline
-            | "Blocks" >> beam.Create(ranges)
+            | "Turns" >> beam.Create(range(turns))
             | "Spread" >> beam.Reshuffle()
             | "ReadUnscored" >> beam.ParDo(ReadUnscored(job))
             | "Score" >> RunInference(BlockModelHandler(job))
@@ -68,37 +44,33 @@ def run_scoring(job: ScoringJob, ranges: Sequence[BlockRange], beam_args: Sequen
 
 
 class ReadUnscored(beam.DoFn):
-    """Reads a block's windows, without those that have a score or a failure already."""
+    """Takes blocks from the queue and gives what of them has no score."""
 
     def __init__(self, job: ScoringJob) -> None:
         self._job = job
+        self._reader: BlockReader | None = None
 
     def setup(self) -> None:
-        self._spec = FeatureSpec.model_validate(self._job.spec)
-        self._warehouse = Warehouse.open(self._job.warehouse_url, pool_size=2)
-        self._results = Results.open(self._job.results_url, pool_size=2)
+        self._reader = BlockReader(self._job)
 
-    def process(self, element: BlockRange) -> Iterator[UnscoredBlock]:
-        failures: list[tuple[int, str]] = []
+    def process(self, element: int) -> Iterator[UnscoredBlock]:
+        del element
+        if self._reader is None:  # after a failure, when Beam tries again
+            self.setup()
+        assert self._reader is not None
         try:
-            block = self._warehouse.read_block(self._spec, element.first_id, element.stop_id)
-        except ValueError:  # one damaged window must not stop the others
-            block = self._warehouse.read_block(self._spec, element.first_id, element.stop_id, well_formed=True)
-            bad = self._warehouse.misshapen_windows(self._spec, element.first_id, element.stop_id)
-            failures = [(window_id, detail) for window_id, _, detail in bad]
-        done = self._results.done_ids(self._job.source.model_version, element.first_id, element.stop_id)
-        if len(done):
-            block = block.select(~np.isin(block.window_id, done, assume_unique=True))
-            failures = [failure for failure in failures if failure[0] not in set(done.tolist())]
-        if len(block) or failures:
-            yield UnscoredBlock(element, block, tuple(failures))
+            yield from self._reader.blocks(BLOCKS_A_TURN)
+        except BaseException:
+            self.teardown()  # what it had taken is free for the next attempt
+            raise
 
     def teardown(self) -> None:
-        self._warehouse.close()
-        self._results.close()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
-class BlockModelHandler(ModelHandler[UnscoredBlock, tuple[UnscoredBlock, Scores], ModelClient]):
+class BlockModelHandler(ModelHandler[UnscoredBlock, ScoredBlock, ModelClient]):
     """Beam's model handler for blocks: one element is a whole block, so Beam itself need not batch."""
 
     def __init__(self, job: ScoringJob) -> None:
@@ -110,10 +82,10 @@ class BlockModelHandler(ModelHandler[UnscoredBlock, tuple[UnscoredBlock, Scores]
 
     def run_inference(
         self, batch: Sequence[UnscoredBlock], model: ModelClient, inference_args: dict[str, Any] | None = None
-    ) -> Iterator[tuple[UnscoredBlock, Scores]]:
+    ) -> Iterator[ScoredBlock]:
         del inference_args
         for element in batch:
-            yield element, model.score(element.block.model_inputs())
+            yield score_block(element, model)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"min_batch_size": 1, "max_batch_size": 1}
@@ -123,7 +95,7 @@ class BlockModelHandler(ModelHandler[UnscoredBlock, tuple[UnscoredBlock, Scores]
 
 
 class WriteScores(beam.DoFn):
-    """Commits a block's scores in one transaction; a score that is not finite becomes a failure."""
+    """Commits each block in one transaction, behind the model."""
 
     def __init__(self, job: ScoringJob) -> None:
         self._job = job
@@ -131,23 +103,27 @@ class WriteScores(beam.DoFn):
         self._failed = Metrics.counter("ecg_scoring", "windows_failed")
 
     def setup(self) -> None:
-        self._results = Results.open(self._job.results_url, pool_size=2)
+        self._writer = BlockWriter(self._job)
 
-    def process(self, element: tuple[UnscoredBlock, Scores]) -> None:
-        unscored, scores = element
-        finite = np.isfinite(scores.score)
-        failures = list(unscored.failures)
-        failures += [(int(window_id), NOT_FINITE) for window_id in unscored.block.window_id[~finite]]
-        scored, failed = self._results.write_scores(
-            self._job.run_id,
-            self._job.source.model_version,
-            unscored.range.window_set,
-            unscored.block.select(finite),
-            BlockScores(scores.score[finite], scores.verdict[finite], scores.lead_slot[finite]),
-            failures,
-        )
-        self._scored.inc(scored)
-        self._failed.inc(failed)
+    def process(self, element: ScoredBlock) -> None:
+        self._count(self._writer.write(element))
+
+    def finish_bundle(self) -> None:
+        self._count(self._writer.flush())
 
     def teardown(self) -> None:
-        self._results.close()
+        self._writer.close()
+
+    def _count(self, counts: tuple[int, int]) -> None:
+        self._scored.inc(counts[0])
+        self._failed.inc(counts[1])
+
+
+def score_block(unscored: UnscoredBlock, model: ModelClient) -> ScoredBlock:
+    """What a model says of a block."""
+    started = time.perf_counter()
+    if len(unscored.block):
+        scores = model.score(unscored.block.model_inputs())
+    else:
+        scores = Scores(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros(0, np.int16))
+    return ScoredBlock(unscored, scores, time.perf_counter() - started)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,11 +75,19 @@ def main(
             show_runs(stores.results.training_runs(), json_file)
             return
         trained = train(settings, stores, push=not smoke, force=force, feature_version=features)
+        stable = stores.results.release().stable if trained.model_version else None
     cli.write_json(json_file, trained.__dict__)
     if trained.model_version is None:
         cli.note("Smoke run passed; nothing was pushed. Next: python -m pipelines.train")
     else:
-        cli.note(f"Model version {trained.model_version} is in {settings.models_dir}. Next: python -m pipelines.score")
+        cli.note(f"Model version {trained.model_version} is in {settings.models_dir}. {_next_step(trained, stable)}")
+
+
+def _next_step(trained: Trained, stable: int | None) -> str:
+    version = trained.model_version
+    if version == stable:
+        return "Next: python -m pipelines.score"
+    return f"Version {stable} still serves. Next: python -m serving.release shadow {version}, or promote {version}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ class _Plan:
     span: DataSpan
     spec: FeatureSpec
     config: Mapping[str, Any]
+    models: Sequence[ModelVersion]  # pushed before, of this geometry, newest first
     champion: ModelVersion | None
     push: bool
     force: bool
@@ -117,13 +126,13 @@ class _Plan:
         return max(versions, key=lambda path: int(path.parent.name[1:]), default=None)
 
     @property
-    def pushed_champion(self) -> ModelVersion | None:
-        """The champion, if it came from this very plan and is still where it was pushed."""
-        model = self.champion
-        if model is None or model.run_key != self.run_key:
-            return None
-        pushed = self.settings.models_dir / model.model_name / str(model.model_version) / "saved_model.pb"
-        return model if pushed.is_file() else None
+    def pushed_before(self) -> ModelVersion | None:
+        """The newest version that came from this very plan and is still where it was pushed."""
+        for model in self.models:
+            pushed = self.settings.models_dir / model.model_name / str(model.model_version) / "saved_model.pb"
+            if model.run_key == self.run_key and pushed.is_file():
+                return model
+        return None
 
 
 def train(
@@ -150,8 +159,9 @@ def train(
         "feature_version": version,
     }
     spec = stores.warehouse.feature_spec(version)
-    plan = _Plan(settings, span, spec, config, _newest(stores, version), push, force)
-    if push and not force and (current := plan.pushed_champion) is not None:
+    models = [model for model in stores.results.models() if model.feature_version == version]
+    plan = _Plan(settings, span, spec, config, models, _champion(stores, models), push, force)
+    if push and not force and (current := plan.pushed_before) is not None:
         cli.note(f"Nothing has changed since model version {current.model_version}: not trained again (--force does).")
         return Trained(current.model_version, True, current.card["metrics"], {})
     limit = f", at most {settings.training.max_windows} a split" if settings.training.max_windows else ""
@@ -320,9 +330,12 @@ def _check_splits(span: DataSpan) -> None:
         )
 
 
-def _newest(stores: Stores, feature_version: str) -> ModelVersion | None:
-    """The champion: the newest model that takes windows of this geometry."""
-    return next((model for model in stores.results.models() if model.feature_version == feature_version), None)
+def _champion(stores: Stores, models: Sequence[ModelVersion]) -> ModelVersion | None:
+    """What a new model is compared with: the stable version, or for another geometry than its, the newest of that."""
+    if not models:
+        return None
+    stable = stores.results.release().stable
+    return next((model for model in models if model.model_version == stable), models[0])
 
 
 def show_runs(runs: list[dict[str, Any]], json_file: Path | None) -> None:

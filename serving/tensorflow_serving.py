@@ -6,10 +6,12 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
+from google.protobuf import text_format
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -106,3 +108,31 @@ def to_proto(values: FloatArray) -> tensor_pb2.TensorProto:
     for size in values.shape:
         proto.tensor_shape.dim.add(size=size)
     return proto
+
+
+def reload_config(server: str, text: str, timeout_s: float) -> None:
+    """Tells a running server which versions to serve, and their labels.
+
+    Args:
+        server: grpc://HOST:PORT.
+        text: a ModelServerConfig.
+
+    Raises:
+        ModelUnavailableError: it cannot be reached, or does not take it.
+    """
+    request = model_management_pb2.ReloadConfigRequest()
+    text_format.Parse(text, request.config)
+    with grpc.insecure_channel(server.removeprefix("grpc://"), options=CHANNEL_OPTIONS) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        try:
+            answer = stub.HandleReloadConfigRequest(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise _not_taken(server, f"{error.code().name}: {error.details()}") from error
+    if answer.status.error_code != 0:
+        raise _not_taken(server, answer.status.error_message)
+
+
+def _not_taken(server: str, reason: str) -> ModelUnavailableError:
+    return ModelUnavailableError(
+        f"model server {server}", f"does not take its new configuration ({reason})", "See the server's log."
+    )

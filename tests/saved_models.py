@@ -93,3 +93,9 @@ def write_examples(path, block):
             feature = {name: tf.train.Feature(float_list=values) for name, values in lists.items()}
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
     return path
+
+
+def write_warmup_of(directory, name):
+    from serving.warmup import write_warmup
+
+    write_warmup(directory, name, random_block(8).model_inputs())

@@ -18,7 +18,7 @@ from configs.errors import NotFoundError, RequestError
 from serving.model_client import Explanation
 from warehouse.signal.ecg import AamiClass
 from warehouse.store.binary_copy import to_microseconds
-from warehouse.store.records import AnomalyFilter, ModelVersion
+from warehouse.store.records import AnomalyFilter, ModelVersion, Release
 from warehouse.store.window_block import WindowBlock, to_datetime
 
 _OPERATION = "anomalies"
@@ -31,13 +31,15 @@ def list_anomalies(services: ServicesDep, query: Annotated[AnomalyQuery, Query()
     """Anomalies by time; filters are all optional, and all that are given must hold.
 
     Pages are stable: while beats are scored, each anomaly that was there at the start is listed exactly once. All
-    pages of a listing are of one model version, also when a newer one is pushed meanwhile.
+    pages of a listing are of one release of models, also when another is promoted meanwhile. During a canary, a
+    recording's anomalies are those of the version that serves it: `id` begins with that version.
     """
     query.check_span()
     limit = query.limit(default=services.settings.page_size, largest=services.settings.max_page_size)
-    model, after = _start_of_page(services, query)
+    served_by, after = _start_of_page(services, query)
     where = AnomalyFilter(
-        model_version=model.model_version,
+        model_version=served_by if isinstance(served_by, int) else served_by.stable,
+        release=None if isinstance(served_by, int) else served_by,
         start=query.start,
         end=query.end,
         recording=query.recording,
@@ -47,9 +49,11 @@ def list_anomalies(services: ServicesDep, query: Annotated[AnomalyQuery, Query()
     position = (to_datetime(after[0]), after[1]) if after else None
     rows = services.stores.results.anomalies(where, after=position, limit=limit + 1)
     return AnomalyPage(
-        items=[Anomaly(**_item(row, model)) for row in rows[:limit]],
-        next_page_token=_next_token(services.page_tokens, query, model, rows[limit - 1]) if len(rows) > limit else None,
-        model_version=model.model_version,
+        items=[Anomaly(**_item(row, services.models.version(row["model_version"]))) for row in rows[:limit]],
+        next_page_token=_next_token(services.page_tokens, query, served_by, rows[limit - 1])
+        if len(rows) > limit
+        else None,
+        model_version=served_by if isinstance(served_by, int) else served_by.stable,
     )
 
 
@@ -81,22 +85,26 @@ def get_anomaly(
     )
 
 
-def _start_of_page(services: Services, query: AnomalyQuery) -> tuple[ModelVersion, tuple[int, int] | None]:
-    """The model version of the listing, and the last row of the page before: (microseconds since 2000, window_id)."""
+def _start_of_page(services: Services, query: AnomalyQuery) -> tuple[int | Release, tuple[int, int] | None]:
+    """Whose anomalies are listed, and the last row of the page before: (microseconds since 2000, window_id)."""
     if query.page_token is None:
-        version = query.model_version
-        return (services.models.newest() if version is None else services.models.version(version)), None
-    version, recorded_at_us, window_id = services.page_tokens.read(query.page_token, _OPERATION, query.filters(), 3)
+        if query.model_version is None:
+            return services.models.release(), None
+        return services.models.version(query.model_version).model_version, None
+    served_by, recorded_at_us, window_id = services.page_tokens.read(query.page_token, _OPERATION, query.filters(), 3)
     try:
         to_datetime(recorded_at_us)
     except OverflowError as error:
         raise RequestError("page_token", "points outside of time", "Start again without page_token.") from error
-    return services.models.version(version), (recorded_at_us, window_id)
+    position = (recorded_at_us, window_id)
+    if query.model_version is None:
+        return services.stores.results.release(served_by), position
+    return services.models.version(served_by).model_version, position
 
 
-def _next_token(tokens: PageTokens, query: AnomalyQuery, model: ModelVersion, last: Mapping[str, Any]) -> str:
-    position = (model.model_version, to_microseconds(last["recorded_at"]), last["window_id"])
-    return tokens.issue(_OPERATION, query.filters(), position)
+def _next_token(tokens: PageTokens, query: AnomalyQuery, served_by: int | Release, last: Mapping[str, Any]) -> str:
+    number = served_by if isinstance(served_by, int) else served_by.release_id
+    return tokens.issue(_OPERATION, query.filters(), (number, to_microseconds(last["recorded_at"]), last["window_id"]))
 
 
 def _item(row: Mapping[str, Any], model: ModelVersion) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from api_world import (
     pages,
     score_two_recordings,
     serving,
+    until,
 )
 
 from api.paging import LIFETIME
@@ -132,7 +133,7 @@ def test_paging_gives_each_exactly_once_while_rows_are_inserted(
     assert len(items(client, "/anomalies", model_version=version, page_size=1000)) == 59 + inserted
 
 
-def test_listing_stays_on_its_version_when_a_newer_one_is_pushed(client: httpx.Client, world: World) -> None:
+def test_listing_stays_on_its_version_when_a_newer_one_is_promoted(client: httpx.Client, world: World) -> None:
     old = world.add_model()
     window_set = world.add_recording("pushed", 30)
     world.add_scores(old, window_set, np.full(30, 2, np.float32))
@@ -145,7 +146,7 @@ def test_listing_stays_on_its_version_when_a_newer_one_is_pushed(client: httpx.C
     second = client.get("/anomalies", params={"page_size": 10, "page_token": first["next_page_token"]}).json()
     assert second["model_version"] == old
     assert {one["score"] for one in second["items"]} == {2.0}
-    assert client.get("/anomalies").json()["model_version"] == new
+    until(lambda: client.get("/anomalies").json()["model_version"] == new)  # when it is loaded
     assert client.get("/health/ready").json()["parts"]["model"]["model_version"] in (old, new)
     assert client.get(f"/anomalies/{new}-{window_set.id_range(0, 0)[0]}").status_code == 200
 

@@ -16,9 +16,21 @@ class ModelQueries(Repository):
     """Which models there are, and how they came about."""
 
     def register_model(self, model: Mapping[str, Any]) -> None:
-        """Adds a pushed model; adding the same version again updates its card."""
+        """Adds a pushed model; adding the same version again updates its card.
+
+        The first one of all is stable from then on; later ones wait until they are promoted.
+        """
         statement = insert(t.model_versions).values(dict(model))
+        first = {
+            "follows": 0,
+            "operator": "platform",
+            "action": "promote",
+            "model_version": model["model_version"],
+            "stable": model["model_version"],
+            "reason": "first version",
+        }
         with self.transaction() as connection:
+            connection.execute(insert(t.releases).values(first).on_conflict_do_nothing())
             connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=["model_version"], set_={"card": statement.excluded.card}
@@ -50,11 +62,6 @@ class ModelQueries(Repository):
         if not found:
             raise ModelUnavailableError("model", "no version was pushed yet", "Run `python -m pipelines.train` first.")
         return found[0]
-
-    def newest_model_version(self) -> int | None:
-        """The newest pushed model's version, without its card; None when none was ever pushed."""
-        with self.transaction() as connection:
-            return connection.execute(sa.select(sa.func.max(t.model_versions.c.model_version))).scalar()
 
     def start_training_run(self, run: Mapping[str, Any]) -> int:
         """Opens a training run; returns its number."""

@@ -1,5 +1,6 @@
 """What travels between the two databases and the code that uses them."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,6 +92,62 @@ class ModelVersion:
 
 
 @dataclass(frozen=True)
+class Release:
+    """A row of the log of releases: what was done, and which version serves what since then.
+
+    This is the one place that answers which version serves a recording (`version_for`).
+
+    Attributes:
+        follows: the release before it.
+        operator: who.
+        action: promote, rollback, shadow, canary, stop, prune or hold (an automatic decision not to promote).
+        model_version: what it was about.
+        reason: why.
+        numbers: what an automatic decision was based on.
+        stable: serves all recordings but those of the canary.
+        previous: what a rollback returns to.
+        canary, canary_percent: serves this share of the recordings.
+        shadow: scores all recordings, apart.
+    """
+
+    release_id: int
+    follows: int
+    at: datetime
+    operator: str
+    action: str
+    model_version: int | None
+    reason: str
+    numbers: Mapping[str, Any] | None
+    stable: int
+    previous: int | None
+    canary: int | None
+    canary_percent: float | None
+    shadow: int | None
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Versions that are asked for: stable first, the one to roll back to last."""
+        named = (self.stable, self.canary, self.shadow, self.previous)
+        return tuple(dict.fromkeys(version for version in named if version is not None))
+
+    @property
+    def canary_buckets(self) -> int:
+        """How many of the 10,000 buckets that recordings fall into are the canary's."""
+        return round((self.canary_percent or 0.0) * 100)
+
+    def in_canary(self, recording: str) -> bool:
+        """Whether the canary serves a recording: by a hash of its name and the canary, so that it never flips."""
+        if self.canary is None:
+            return False
+        digest = hashlib.md5(f"{self.canary} {recording}".encode(), usedforsecurity=False).digest()
+        return int.from_bytes(digest[:3], "big") % 10_000 < self.canary_buckets
+
+    def version_for(self, recording: str) -> int:
+        """The version that serves a recording."""
+        return self.canary if self.canary is not None and self.in_canary(recording) else self.stable
+
+
+@dataclass(frozen=True)
 class BlockScores:
     """What the model said of a block: float32, bool and int16 (n,)."""
 
@@ -106,6 +163,8 @@ class AnomalyFilter:
     Attributes:
         recordings: (recording_id, name) of each that may be in it; none at all finds nothing.
         label: what is known of the beat: the reviewers' label, else the reference class.
+        release: when it is given, anomalies are those of the version that serves their recording, instead of
+            `model_version`'s.
     """
 
     model_version: int
@@ -120,6 +179,7 @@ class AnomalyFilter:
     review_status: Sequence[str] | None = None
     label: str | None = None
     episode_id: int | None = None
+    release: Release | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from configs.errors import NotFoundError
 from warehouse.store import tables as t
 from warehouse.store.connection import Repository, copy_out
 from warehouse.store.records import AnomalyFilter, WindowSet
+from warehouse.store.release_queries import served_by
 from warehouse.store.review_state import UNREVIEWED
 
 _STATUS = sa.func.coalesce(t.review_states.c.status, UNREVIEWED)
@@ -166,7 +167,7 @@ def _with_reviews(anomalies: sa.Table) -> sa.Select[Any]:
 
 def _conditions(where: AnomalyFilter) -> Iterator[sa.ColumnElement[bool]]:
     a, states = t.anomalies.c, t.review_states.c
-    yield a.model_version == where.model_version
+    yield a.model_version == where.model_version if where.release is None else served_by(a, where.release)
     if where.site is not None:
         yield a.site == where.site
     if where.start is not None:

@@ -2,11 +2,24 @@
 
 from warehouse.store.access_queries import AccessQueries
 from warehouse.store.model_queries import ModelQueries
+from warehouse.store.release_queries import ReleaseQueries
 from warehouse.store.result_queries import ResultQueries
 from warehouse.store.review_page_queries import ReviewPageResults
 from warehouse.store.review_queries import ReviewQueries
 from warehouse.store.score_queries import ScoreQueries
+from warehouse.store.work_queries import WorkQueries
 
 
-class Results(ModelQueries, ScoreQueries, ResultQueries, ReviewQueries, AccessQueries, ReviewPageResults):
-    """Model versions, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys, sessions."""
+class Results(
+    ModelQueries,
+    ReleaseQueries,
+    WorkQueries,
+    ScoreQueries,
+    ResultQueries,
+    ReviewQueries,
+    AccessQueries,
+    ReviewPageResults,
+):
+    """Model versions, releases, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys,
+    sessions.
+    """

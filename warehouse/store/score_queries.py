@@ -14,6 +14,19 @@ from warehouse.store.binary_copy import Array
 from warehouse.store.connection import Repository, copy_in, copy_out
 from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.window_block import WindowBlock
+from warehouse.store.work_queries import finish_work
+
+#: Windows of a range that a version has dealt with; `table` is where its scores are.
+_DONE = (
+    "SELECT window_id FROM {table} WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s "
+    "UNION SELECT window_id FROM score_failures "
+    "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s"
+)
+
+
+def _score_table(shadow: bool) -> str:
+    return "shadow_scores" if shadow else "scores"
+
 
 BIN = 0.01
 BINS = 1001
@@ -22,9 +35,15 @@ BINS = 1001
 class ScoreQueries(Repository):
     """What scoring asks of the results, and writes into them."""
 
-    def start_run(self, model_version: int, windows_in: int, unusable: int) -> int:
+    def start_run(self, model_version: int, windows_in: int, unusable: int, *, shadow: bool = False) -> int:
         """Opens a scoring run; returns its number."""
-        row = {"model_version": model_version, "status": "running", "windows_in": windows_in, "unusable": unusable}
+        row = {
+            "model_version": model_version,
+            "status": "running",
+            "windows_in": windows_in,
+            "unusable": unusable,
+            "shadow": shadow,
+        }
         with self.transaction() as connection:
             return int(
                 connection.execute(insert(t.scoring_runs).values(row).returning(t.scoring_runs.c.run_id)).scalar_one()
@@ -54,15 +73,13 @@ class ScoreQueries(Repository):
         with self.transaction() as connection:
             return {int(set_id): int(done) for set_id, done in connection.execute(query)}
 
-    def done_ids(self, model_version: int, first_id: int, stop_id: int) -> npt.NDArray[np.int64]:
+    def done_ids(
+        self, model_version: int, first_id: int, stop_id: int, *, shadow: bool = False
+    ) -> npt.NDArray[np.int64]:
         """Ids in [first_id, stop_id) that have a score or a failure: int64 (n,), ascending."""
-        query = (
-            "SELECT window_id FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s "
-            "UNION SELECT window_id FROM score_failures "
-            "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s"
-        )
+        parameters = {"v": model_version, "a": first_id, "b": stop_id}
         with self.transaction() as connection:
-            ids = copy_out(connection, query, {"v": model_version, "a": first_id, "b": stop_id}, {"id": "int8"})["id"]
+            ids = copy_out(connection, _DONE.format(table=_score_table(shadow)), parameters, {"id": "int8"})["id"]
         return np.sort(ids)
 
     def forget_failures(self, model_version: int, window_sets: Sequence[WindowSet]) -> None:
@@ -82,15 +99,12 @@ class ScoreQueries(Repository):
                 )
             )
 
-    def done_count(self, model_version: int, first_id: int, stop_id: int) -> int:
+    def done_count(self, model_version: int, first_id: int, stop_id: int, *, shadow: bool = False) -> int:
         """How many ids `done_ids` would give."""
-        in_range = "WHERE model_version = :v AND window_id >= :a AND window_id < :b"
-        query = sa.text(
-            f"SELECT count(*) FROM (SELECT window_id FROM scores {in_range} "
-            f"UNION SELECT window_id FROM score_failures {in_range}) AS done"
-        )
+        query = f"SELECT count(*) FROM ({_DONE.format(table=_score_table(shadow))}) AS done"
+        query = query.replace("%(v)s", ":v").replace("%(a)s", ":a").replace("%(b)s", ":b")
         with self.transaction() as connection:
-            found = connection.execute(query, {"v": model_version, "a": first_id, "b": stop_id})
+            found = connection.execute(sa.text(query), {"v": model_version, "a": first_id, "b": stop_id})
             return int(found.scalar_one())
 
     def write_scores(
@@ -101,6 +115,10 @@ class ScoreQueries(Repository):
         block: WindowBlock,
         scored: BlockScores,
         failures: Sequence[tuple[int, str]] = (),
+        *,
+        shadow: bool = False,
+        work: int | None = None,
+        model_seconds: float = 0.0,
     ) -> tuple[int, int]:
         """Stores a block's scores, its anomalies and failures in one transaction: COPY to staging, then one upsert.
 
@@ -109,6 +127,9 @@ class ScoreQueries(Repository):
 
         Args:
             failures: (window_id, reason) of windows the model could not score.
+            shadow: into shadow_scores, apart from all verdicts.
+            work: first id of the block in the queue, which is taken out of it in the same transaction.
+            model_seconds: what the model took.
 
         Returns:
             How many scores, and how many failures, were new.
@@ -116,21 +137,30 @@ class ScoreQueries(Repository):
         n_scored = n_failed = 0
         with self.transaction() as connection:
             if len(block):
-                n_scored = self._upsert_scores(connection, model_version, window_set, block, scored)
-                self._upsert_anomalies(connection, model_version, window_set, block, scored)
+                into = _score_table(shadow)
+                n_scored = self._upsert_scores(connection, into, model_version, window_set, block, scored)
+                if not shadow:
+                    self._upsert_anomalies(connection, model_version, window_set, block, scored)
             if failures:
                 n_failed = self._insert_failures(connection, model_version, window_set, failures)
+            if work is not None:
+                finish_work(connection, model_version, shadow=shadow, first_id=work)
             if n_scored or n_failed:
                 connection.execute(
                     t.scoring_runs.update()
                     .where(t.scoring_runs.c.run_id == run_id)
-                    .values(scored=t.scoring_runs.c.scored + n_scored, failed=t.scoring_runs.c.failed + n_failed)
+                    .values(
+                        scored=t.scoring_runs.c.scored + n_scored,
+                        failed=t.scoring_runs.c.failed + n_failed,
+                        model_seconds=t.scoring_runs.c.model_seconds + model_seconds,
+                    )
                 )
         return n_scored, n_failed
 
     def _upsert_scores(
         self,
         connection: sa.Connection,
+        into: str,
         model_version: int,
         window_set: WindowSet,
         block: WindowBlock,
@@ -150,7 +180,7 @@ class ScoreQueries(Repository):
         copy_in(connection, "staging", columns)
         names = ", ".join(name for name, _, _ in columns)
         done = connection.execute(
-            sa.text(f"INSERT INTO scores ({names}) SELECT {names} FROM staging ON CONFLICT DO NOTHING")
+            sa.text(f"INSERT INTO {into} ({names}) SELECT {names} FROM staging ON CONFLICT DO NOTHING")
         )
         connection.execute(
             sa.text(

@@ -268,7 +268,9 @@ scoring_runs = sa.Table(
     sa.Column("unusable", sa.BigInteger, nullable=False, comment="Beats without a window, of the recordings covered."),
     sa.Column("seconds", sa.Float, comment="Wall time."),
     sa.Column("error", sa.Text, comment="Why it failed."),
-    comment="One row a run of pipelines.score.",
+    sa.Column("model_seconds", sa.Float, nullable=False, server_default="0", comment="In calls of the model."),
+    sa.Column("shadow", sa.Boolean, nullable=False, server_default="false", comment="Into shadow_scores."),
+    comment="One row a run of pipelines.score and model version.",
 )
 
 scores = sa.Table(
@@ -450,4 +452,53 @@ sessions = sa.Table(
     sa.Column("created_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, comment="Not accepted from then on."),
     comment="Signed-in sessions of the page; signing out deletes one.",
+)
+
+releases = sa.Table(
+    "releases",
+    results,
+    _id("release_id", "Internal number; the last row is the state."),
+    sa.Column("follows", sa.BigInteger, nullable=False, unique=True, comment="The release before it; 0 for the first."),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.Column("operator", sa.Text, nullable=False, comment="Who."),
+    sa.Column(
+        "action",
+        sa.Text,
+        nullable=False,
+        comment="promote, rollback, shadow, canary, stop, prune, or hold (decided not to).",
+    ),
+    sa.Column("model_version", sa.BigInteger, comment="What it was about."),
+    sa.Column("reason", sa.Text, nullable=False, comment="Why."),
+    sa.Column("numbers", pg.JSONB, comment="What an automatic decision was based on."),
+    sa.Column(
+        "stable", sa.BigInteger, nullable=False, comment="Since then: serves recordings that are not the canary's."
+    ),
+    sa.Column("previous", sa.BigInteger, comment="Since then: what a rollback returns to."),
+    sa.Column("canary", sa.BigInteger, comment="Since then: serves a share of the recordings."),
+    sa.Column("canary_percent", sa.Float, comment="That share, by hash of the recording's name."),
+    sa.Column("shadow", sa.BigInteger, comment="Since then: scores all recordings, into shadow_scores."),
+    comment="Which model version serves what, since when, by whom and why: a log that only grows.",
+)
+
+shadow_scores = sa.Table(
+    "shadow_scores",
+    results,
+    *(column._copy() for column in scores.columns),
+    comment="What a version in shadow says: compared, adopted when it is promoted, never shown as a verdict.",
+)
+
+scoring_work = sa.Table(
+    "scoring_work",
+    results,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, comment="To score with."),
+    sa.Column("shadow", sa.Boolean, primary_key=True, comment="Into shadow_scores."),
+    sa.Column("first_id", sa.BigInteger, primary_key=True, comment="First window_id of the block."),
+    sa.Column("stop_id", sa.BigInteger, nullable=False, comment="First window_id after it."),
+    sa.Column(
+        "window_set_id", sa.BigInteger, nullable=False, index=True, comment="warehouse.window_sets.window_set_id."
+    ),
+    sa.Column(
+        "holder", sa.Integer, comment="Who scores it: the number of an advisory lock that lives as long as they."
+    ),
+    comment="Blocks of windows to score. A row goes with the commit of its scores.",
 )

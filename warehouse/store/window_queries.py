@@ -15,6 +15,7 @@ from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import NotFoundError
 from warehouse.store import tables as t
+from warehouse.store.binary_copy import Array
 from warehouse.store.connection import copy_out
 from warehouse.store.label_queries import LabelQueries
 from warehouse.store.records import DataSpan, LabelUse, WindowSet
@@ -119,6 +120,16 @@ class WindowQueries(LabelQueries):
         with self.transaction() as connection:
             columns = copy_out(connection, query, {"first": first_id, "stop": stop_id, "size": size}, kinds)
         return block_from_columns(columns, spec)
+
+    def window_classes(self, first_id: int, stop_id: int) -> dict[str, Array]:
+        """window_id, aami_class (uint8 (n, 1), ASCII) and r_peak_s of the windows in [first_id, stop_id), by id."""
+        kinds = {"window_id": "int8", "aami_class": "bytes:1", "r_peak_s": "float8"}
+        query = (
+            f"SELECT {', '.join(kinds)} FROM windows WHERE window_id >= %(first)s AND window_id < %(stop)s "
+            "ORDER BY window_id"
+        )
+        with self.transaction() as connection:
+            return copy_out(connection, query, {"first": first_id, "stop": stop_id}, kinds)
 
     def misshapen_windows(self, spec: FeatureSpec, first_id: int, stop_id: int) -> list[tuple[int, datetime, str]]:
         """Windows of a range whose stored bytes do not have the geometry's size: (window_id, recorded_at, detail)."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from api.model_provider import REFRESH, RETRY, Loader, ModelProvider, load_in_process
+from api.model_provider import REFRESH, RETRY, Loader, ModelProvider, load_from
 from configs.errors import DatabaseUnavailableError, ModelUnavailableError, NotFoundError
+from configs.settings import ServingSettings
 from serving.model_client import Explanation, FloatArray, ModelClient, Scores
-from warehouse.store.records import ModelVersion
+from warehouse.store.records import ModelVersion, Release
 
 pytestmark = pytest.mark.unit
 
@@ -42,6 +43,8 @@ class FakeModel:
         if self.broken:
             raise ModelUnavailableError("model", "is broken")
 
+    def close(self) -> None: ...
+
 
 @dataclass
 class FakeRegistry:
@@ -50,12 +53,20 @@ class FakeRegistry:
     versions: list[int] = field(default_factory=list)
     asked: int = 0
     down: bool = False
+    canary: int | None = None
 
-    def newest_model_version(self) -> int | None:
+    def release(self, release_id: int | None = None) -> Release:
         self.asked += 1
         if self.down:
             raise DatabaseUnavailableError("results", "does not answer")
-        return max(self.versions, default=None)
+        if not self.versions:
+            raise ModelUnavailableError("model", "no version was pushed yet", "Run `python -m pipelines.train` first.")
+        stable = max(self.versions)
+        return Release(
+            release_id=stable, follows=0, at=datetime(2026, 1, 1, tzinfo=UTC), operator="o", action="promote",
+            model_version=stable, reason="", numbers=None, stable=stable, previous=None, canary=self.canary,
+            canary_percent=50.0, shadow=None,
+        )  # fmt: skip
 
     def models(self, model_version: int | None = None) -> list[ModelVersion]:
         found = [self._model(v) for v in self.versions if model_version in (None, v)]
@@ -110,8 +121,8 @@ def load_at_once(model: ModelVersion) -> ModelClient:
 def test_no_model_yet() -> None:
     with provider(FakeRegistry(), load_at_once, FakeClock()) as models:
         models.preload()  # a service may start before anything was trained
-        with pytest.raises(ModelUnavailableError, match=r"none was pushed yet. Run `python -m pipelines.train`"):
-            models.newest()
+        with pytest.raises(ModelUnavailableError, match=r"no version was pushed yet. Run `python -m pipelines.train`"):
+            models.stable()
         with pytest.raises(ModelUnavailableError):
             models.check()
 
@@ -121,16 +132,19 @@ def test_unknown_version() -> None:
         models.client(2)
 
 
-def test_newest_is_read_again_only_after_a_while() -> None:
+def test_the_release_is_read_again_only_after_a_while() -> None:
     registry, clock = FakeRegistry([1]), FakeClock()
     with provider(registry, load_at_once, clock) as models:
-        assert [models.newest().model_version for _ in range(5)] == [1] * 5
+        assert [models.stable().model_version for _ in range(5)] == [1] * 5
         assert registry.asked == 1
         registry.versions.append(2)
-        assert models.newest().model_version == 1
+        assert models.stable().model_version == 1
+        models.client(1)
         clock.now += REFRESH
-        assert models.newest().model_version == 2
-        assert registry.asked == 2
+        _until(lambda: models.stable().model_version == 2)
+        asked = registry.asked
+        assert models.stable().model_version == 2
+        assert registry.asked == asked
         assert models.client(2).model_version == 2
 
 
@@ -138,7 +152,7 @@ def test_loading_does_not_block_but_is_told() -> None:
     gate = Gate()
     with provider(FakeRegistry([1]), gate, FakeClock(), wait_s=0.01) as models:
         models.preload()
-        assert models.newest().model_version == 1
+        assert models.stable().model_version == 1
         for ask in (models.check, lambda: models.client(1)):
             with pytest.raises(ModelUnavailableError, match="model version 1: is still loading"):
                 ask()
@@ -153,15 +167,44 @@ def test_old_model_answers_while_the_new_one_loads() -> None:
     registry, clock, gate = FakeRegistry([1]), FakeClock(), Gate()
     gate.open.set()
     with provider(registry, gate, clock) as models:
-        models.client(1)
+        models.client(models.stable().model_version)
         gate.open.clear()
         registry.versions.append(2)
         clock.now += REFRESH
-        assert models.newest().model_version == 2
+        assert models.stable().model_version == 1
         assert models.check() == 1
         gate.open.set()
         assert models.client(2).model_version == 2
+        _until(lambda: models.stable().model_version == 2)
         assert models.check() == 2
+
+
+def test_a_release_whose_model_cannot_be_loaded_does_not_take_effect() -> None:
+    registry, clock = FakeRegistry([1]), FakeClock()
+
+    def load(model: ModelVersion) -> ModelClient:
+        if model.model_version == 2:
+            raise ModelUnavailableError("model version 2", "is not what was pushed")
+        return FakeModel(model.model_version)
+
+    with provider(registry, load, clock) as models:
+        models.client(models.stable().model_version)
+        registry.versions.append(2)
+        clock.now += REFRESH
+        for _ in range(3):
+            assert models.stable().model_version == 1
+            assert models.check() == 1
+
+
+def test_a_canary_is_loaded_before_it_serves() -> None:
+    registry, clock, gate = FakeRegistry([1]), FakeClock(), Gate()
+    gate.open.set()
+    with provider(registry, gate, clock) as models:
+        models.client(models.stable().model_version)
+        registry.versions, registry.canary = [3, 1], 1
+        clock.now += REFRESH
+        _until(lambda: models.release().canary == 1)
+        assert models.release().version_for("100") in (1, 3)
 
 
 def test_failed_load_is_told_and_tried_again_later() -> None:
@@ -185,16 +228,16 @@ def test_failed_load_is_told_and_tried_again_later() -> None:
         assert attempts == [1, 1]
 
 
-def test_only_few_models_are_kept_and_the_newest_always() -> None:
+def test_only_few_models_are_kept_and_the_released_always() -> None:
     gate = Gate()
     gate.open.set()
-    with provider(FakeRegistry([1, 2, 3, 4]), gate, FakeClock()) as models:
-        models.newest()
-        for version in (4, 1, 2, 3, 4):
+    with provider(FakeRegistry([1, 2, 3, 4, 5]), gate, FakeClock()) as models:
+        models.stable()
+        for version in (5, 1, 2, 3, 4, 5):
             assert models.client(version).model_version == version
-        assert gate.loaded == [4, 1, 2, 3]
+        assert gate.loaded == [5, 1, 2, 3, 4]
         models.client(1)
-        assert gate.loaded == [4, 1, 2, 3, 1]
+        assert gate.loaded == [5, 1, 2, 3, 4, 1]
 
 
 def test_check_asks_the_model_and_the_database() -> None:
@@ -212,7 +255,7 @@ def test_check_asks_the_model_and_the_database() -> None:
 def test_missing_folder_is_told(tmp_path: Path) -> None:
     (model,) = FakeRegistry([3]).models(3)
     with pytest.raises(ModelUnavailableError, match="model version 3"):
-        load_in_process(tmp_path)(model)
+        load_from(tmp_path, ServingSettings())(model)
 
 
 def _until(condition: Callable[[], bool]) -> None:

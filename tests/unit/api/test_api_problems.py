@@ -23,7 +23,7 @@ from configs.logging import configure_logging
 from configs.settings import ApiSettings
 from serving.model_client import ModelClient
 from warehouse.store import Stores
-from warehouse.store.records import ModelVersion
+from warehouse.store.records import ModelVersion, Release
 from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
 
@@ -40,10 +40,8 @@ class Registry:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
 
-    def newest_model_version(self) -> int | None:
-        if self._error:
-            raise self._error
-        return None
+    def release(self, release_id: int | None = None) -> Release:
+        raise self._error or ModelUnavailableError("model", "no version was pushed yet", "Train one.")
 
     def models(self, model_version: int | None = None) -> list[ModelVersion]:
         raise AssertionError("there is none to ask for")
@@ -174,7 +172,7 @@ def test_database_that_does_not_answer(url: str, log_lines: LogLines) -> None:
 
 def test_no_model_yet() -> None:
     body = check_problem(ask(make_app(), "/anomalies"), 503, "model-unavailable")
-    assert body["detail"] == "newest model version: none was pushed yet. Run `python -m pipelines.train` first."
+    assert body["detail"] == "model: no version was pushed yet. Train one."
 
 
 def test_not_ready_names_each_missing_part() -> None:
