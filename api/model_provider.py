@@ -90,6 +90,10 @@ class ModelProvider:
         """The version that serves, but for the recordings of a canary; raises as `release`."""
         return self.version(self.release().stable)
 
+    def serving(self, recording: str) -> ModelVersion:
+        """The version that serves a recording; raises as `release`."""
+        return self.version(self.release().version_for(recording))
+
     def version(self, model_version: int) -> ModelVersion:
         """A registered version.
 

@@ -109,14 +109,14 @@ class BeatCache:
 
 
 def open_recording(services: Services, cache: BeatCache, recording_id: int, model_version: int | None = None) -> Opened:
-    """Opens a recording as a model version sees it; the newest when None.
+    """Opens a recording as a model version sees it; as the one that serves it when None.
 
     Raises:
         NotFoundError: there is no such recording, or it was not cut for this model.
         ModelUnavailableError: no model was ever pushed.
     """
     row = services.stores.warehouse.recording(recording_id)
-    model = services.models.newest() if model_version is None else services.models.version(model_version)
+    model = services.models.serving(row["name"]) if model_version is None else services.models.version(model_version)
     window_set = next((s for s in row["window_sets"] if s["feature_version"] == model.feature_version), None)
     if window_set is None:
         raise NotFoundError(

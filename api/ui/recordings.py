@@ -27,9 +27,9 @@ Seconds = Annotated[float | None, Query(ge=0, le=1e9, allow_inf_nan=False)]
 def recordings(page: PageDep, after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0) -> HTMLResponse:
     """Recordings in order of ingest, with what was found in them."""
     rows = page.services.stores.warehouse.recordings(after_id=after, limit=101)
-    model = page.services.models.newest()
+    model, release = page.services.models.stable(), page.services.models.release()
     found = {s["recording_id"]: s for s in page.services.stores.results.summaries()
-             if s["model_version"] == model.model_version}  # fmt: skip
+             if s["model_version"] == release.version_for(s["recording"])}  # fmt: skip
     return page.html(
         "recordings.html", rows=rows[:100], found=found, model=model,
         next_after=rows[99]["recording_id"] if len(rows) > 100 else None,

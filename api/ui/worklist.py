@@ -105,7 +105,7 @@ def work_list(
     undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> HTMLResponse:
     """The list, fifty beats a page, each with its picture."""
-    model = page.services.models.newest()
+    model = page.services.models.stable()
     results = page.services.stores.results
     where = listing.where(model.model_version, page.reader.site)
     position = _position_after(page, listing, model, after)
