@@ -1,9 +1,10 @@
 """`python -m pipelines.score`: scores the windows that have no score for a model version yet."""
 
 import contextlib
+import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ import typer
 
 from configs import cli, contract
 from configs.contract import FeatureSpec
-from configs.errors import EXIT_DATA, NotFoundError
+from configs.errors import EXIT_DATA, NotFoundError, RequestError
 from configs.settings import Settings, load_settings
 from pipelines.scoring_blocks import ScoringJob
 from pipelines.stages import find_error, logs_to
@@ -66,6 +67,9 @@ def main(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try windows again that could not be scored before.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on: score what arrives, until SIGTERM or Ctrl-C. Takes no filters.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the counts here.")] = None,
 ) -> None:
     """Score windows of the warehouse and write scores, anomalies, episodes and summaries to the results database.
@@ -76,7 +80,12 @@ def main(
     not available.
     """
     settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}, "serving": {"server": server}})
+    if watch and (model_version or split or recording or retry_failed or json_file):
+        raise RequestError("--watch", "takes no filters and gives no counts", "Leave out the other options.")
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
+        if watch:
+            watch_until_stopped(settings, stores)
+            return
         report = score(
             settings, stores, model_version=model_version, splits=split, recordings=recording, retry_failed=retry_failed
         )
@@ -88,6 +97,18 @@ def main(
     if report.failed:
         cli.fail(f"{report.failed} windows could not be scored; table score_failures says why", EXIT_DATA)
     cli.note("Next: python -m api")
+
+
+def watch_until_stopped(settings: Settings, stores: Stores) -> None:
+    """Scores what arrives until SIGTERM or Ctrl-C, which end the process with exit code 0 after the block under way."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with logs_to(_log_path(settings)):
+        from pipelines.watch import Watcher
+
+        scored = Watcher(settings, stores, cli.note).run(stop)
+    cli.note(f"Stopped; {scored} windows were scored")
 
 
 def score(
@@ -220,15 +241,17 @@ def find_pending(results: Results, task: Task) -> list[tuple[WindowSet, int]]:
     return pending
 
 
-def scoring_job(stores: Stores, task: Task, source: ModelSource, run_id: int, sets: Sequence[WindowSet]) -> ScoringJob:
-    """What workers need to score these window sets."""
+def scoring_job(
+    stores: Stores, task: Task, source: ModelSource, run_id: int, sets: Mapping[int, WindowSet]
+) -> ScoringJob:
+    """What workers need to score these window sets, given by id."""
     return ScoringJob(
         warehouse_url=stores.warehouse.url,
         results_url=stores.results.url,
         source=source,
         spec=FeatureSpec.model_validate(task.model.feature_spec).model_dump(mode="json"),
         run_id=run_id,
-        sets={s.window_set_id: s for s in sets},
+        sets=sets,
         shadow=task.shadow,
     )
 
@@ -252,7 +275,7 @@ def _run_pipeline(
 
     n_blocks = plan_blocks(settings, stores.results, task, sets)
     queue: dict[str, Any] = {"shadow": task.shadow, "window_set_ids": [s.window_set_id for s in sets]}
-    job = scoring_job(stores, task, source, run_id, sets)
+    job = scoring_job(stores, task, source, run_id, {s.window_set_id: s for s in sets})
     while stores.results.work_left(task.model.model_version, **queue):
         if not stores.results.work_free(task.model.model_version, **queue):
             time.sleep(_OTHERS_S)

@@ -1,6 +1,7 @@
 """What scoring does with a block: take it from the queue, read it, and commit its scores. No Beam."""
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from configs.contract import FeatureSpec
 from serving.connect import ModelSource
-from serving.model_client import Scores
+from serving.model_client import ModelClient, Scores
 from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
@@ -198,3 +199,13 @@ class BlockWriter:
             work=unscored.first_id,
             model_seconds=scored.model_seconds,
         )
+
+
+def score_block(unscored: UnscoredBlock, model: ModelClient) -> ScoredBlock:
+    """What a model says of a block."""
+    started = time.perf_counter()
+    if len(unscored.block):
+        scores = model.score(unscored.block.model_inputs())
+    else:
+        scores = Scores(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros(0, np.int16))
+    return ScoredBlock(unscored, scores, time.perf_counter() - started)

@@ -4,19 +4,17 @@ Its elements are turns at the queue, so that workers that are faster take more. 
 commits behind it: the three overlap.
 """
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.scoring_blocks import BlockReader, BlockWriter, ScoredBlock, ScoringJob, UnscoredBlock
+from pipelines.scoring_blocks import BlockReader, BlockWriter, ScoredBlock, ScoringJob, UnscoredBlock, score_block
 from serving.connect import open_client
-from serving.model_client import ModelClient, Scores
+from serving.model_client import ModelClient
 
 #: Blocks a turn: enough for reading and writing to overlap, few enough to share work between workers.
 BLOCKS_A_TURN = 32
@@ -117,13 +115,3 @@ class WriteScores(beam.DoFn):
     def _count(self, counts: tuple[int, int]) -> None:
         self._scored.inc(counts[0])
         self._failed.inc(counts[1])
-
-
-def score_block(unscored: UnscoredBlock, model: ModelClient) -> ScoredBlock:
-    """What a model says of a block."""
-    started = time.perf_counter()
-    if len(unscored.block):
-        scores = model.score(unscored.block.model_inputs())
-    else:
-        scores = Scores(np.zeros(0, np.float32), np.zeros(0, bool), np.zeros(0, np.int16))
-    return ScoredBlock(unscored, scores, time.perf_counter() - started)

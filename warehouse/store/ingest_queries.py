@@ -15,6 +15,7 @@ from warehouse.signal.ecg import RecordingHeader, UnusableSpan, WindowChunk
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import to_microseconds
 from warehouse.store.connection import Repository, copy_in
+from warehouse.store.notifications import WINDOWS_CHANNEL
 from warehouse.store.records import Ingested, Patient
 from warehouse.store.signal_queries import SignalWriter
 from warehouse.store.window_block import lead_mask_to_bits
@@ -197,6 +198,7 @@ class IngestQueries(Repository):
                     suspect_inverted=list(suspect_inverted()),
                 )
             )
+            connection.execute(sa.text(f"NOTIFY {WINDOWS_CHANNEL}"))  # heard when this is committed
         return Ingested(recording_id, n_windows, n_rejected, unusable_s)
 
     def _insert_spans(self, connection: sa.Connection, window_set_id: int, spans: Sequence[UnusableSpan]) -> None:

@@ -11,10 +11,8 @@ from configs.errors import ConflictError, ModelUnavailableError, NotFoundError
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
 from warehouse.store.connection import Repository, copy_out
+from warehouse.store.notifications import RELEASES_CHANNEL
 from warehouse.store.records import Release, WindowSet
-
-#: PostgreSQL notifies on it when the state changes.
-RELEASES_CHANNEL = "ecg_releases"
 
 #: What of a score a comparison reads: column to its kind on the wire.
 _COMPARED = {"window_id": "int8", "recording_id": "int8", "score": "float4", "verdict": "bool", "lead_slot": "int2"}

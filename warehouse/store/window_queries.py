@@ -46,12 +46,14 @@ class WindowQueries(LabelQueries):
         *,
         splits: Sequence[str] = contract.SPLITS,
         recordings: Sequence[str] | None = None,
+        after_id: int = 0,
     ) -> list[WindowSet]:
         """Window sets of the current version of every recording, in order of ingest.
 
         Args:
             splits: only of patients in these.
             recordings: only recordings with these names; None for all.
+            after_id: only window sets with a larger id.
         """
         query = (
             sa.select(
@@ -75,6 +77,7 @@ class WindowQueries(LabelQueries):
             .select_from(t.window_sets.join(t.recordings).join(t.patients))
             .where(
                 t.window_sets.c.feature_version == feature_version,
+                t.window_sets.c.window_set_id > after_id,
                 t.recordings.c.superseded_by.is_(None),
                 t.patients.c.split.in_(list(splits)),
             )
