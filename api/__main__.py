@@ -1,15 +1,19 @@
 """`python -m api`: the REST service."""
 
 import os
+import time
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from api import server
+from api.access import Access, RateLimits
 from api.deps import Services
 from api.main import create_app
 from api.model_provider import ModelProvider, load_from
+from api.oidc import OidcVerifier
+from api.uploads import Uploads
 from configs import cli
 from configs.logging import configure_logging
 from configs.settings import Settings, load_settings
@@ -18,7 +22,7 @@ from warehouse.store import open_stores
 
 
 def main(
-    host: Annotated[str | None, typer.Option(help="Address to listen on; only this machine's own.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address; beyond this machine only with sign-in.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 8000 when nothing else is set.")] = None,
     profile: Annotated[str | None, typer.Option(help="Profile of configs/, or a YAML file.")] = None,
 ) -> None:
@@ -35,8 +39,10 @@ def main(
 
     - all operations in a browser: http://127.0.0.1:8000/docs
 
-    With `ECG_LOG_LEVEL=INFO` each request is logged as a line of JSON. There is no sign-in yet, so only loopback
-    addresses are accepted.
+    Without sign-in only loopback addresses are accepted. `python -m api.keys add` makes an API key; from then on every
+    request needs one, or a token of the OIDC issuer in `oidc`.
+
+    With `ECG_LOG_LEVEL=INFO` each request is logged as a line of JSON.
     """
     serve(load_settings(profile, {"api": {"host": host, "port": port}}))
 
@@ -45,7 +51,7 @@ def serve(settings: Settings) -> None:
     """Serves until SIGTERM or Ctrl-C, which end the process with exit code 0.
 
     Raises:
-        ConfigurationError: the address is not this machine alone, or the port cannot be had.
+        ConfigurationError: the port cannot be had, or others could ask without signing in.
         UnavailableError: a database does not answer, or a disk is full.
     """
     configure_logging(settings.log_level)
@@ -54,17 +60,29 @@ def serve(settings: Settings) -> None:
     with (
         server.listen(settings.api.host, settings.api.port) as listener,
         open_stores(
-            settings.warehouse_url, settings.results_url, settings.data_dir, pool_size=settings.api.pool_size
+            settings.warehouse_url, settings.results_url, settings.data_dir, pool_size=settings.api.pool_size,
+            query_timeout_s=settings.api.query_timeout_s,
         ) as stores,
-    ):
+    ):  # fmt: skip
+        oidc = OidcVerifier(settings.oidc, settings.site) if settings.oidc.issuer else None
+        has_sign_in = oidc is not None or stores.results.has_keys(valid_at=_now())
+        server.require_sign_in_beyond_loopback(settings.api.host, listener, has_sign_in=has_sign_in)
         models = ModelProvider(stores.results, load_from(settings.models_dir, settings.serving), clock=_now)
-        app = create_app(Services(stores, models, settings.api, _now, new_registry()))
+        uploads = Uploads(stores, settings, _now)
+        access = Access(stores.results, settings.api, settings.site, _now, oidc)
+        limits = RateLimits(settings.api.requests_per_minute, time.monotonic)
+        app = create_app(
+            Services(
+                stores, models, settings.api, _now, new_registry(), access, limits, uploads, settings.ingest.detector
+            )
+        )
         address = f"http://{settings.api.host}:{settings.api.port}"
         cli.note(f"{address} - operations at /docs, state at /health/ready, Ctrl-C stops")
         try:
             server.serve(app, listener)
         finally:
-            cli.note("stopping, after a model that is being loaded, if any")
+            cli.note("stopping, after a model that is being loaded and a recording that is being ingested, if any")
+            uploads.close()
             models.close()
 
 

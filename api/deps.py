@@ -1,13 +1,17 @@
 """What the operations are handed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from api.access import Access, Principal, RateLimits
 from api.model_provider import ModelProvider
 from api.paging import Clock, PageTokens
+from api.problems import RefusedError
+from api.uploads import Uploads
 from configs.settings import ApiSettings
 from warehouse.store import Stores
 
@@ -19,6 +23,10 @@ class Services:
     Attributes:
         clock: now, timezone-aware.
         registry: where metrics are registered and read.
+        access: tells who asks.
+        limits: how often they may.
+        uploads: takes recordings and ingests them; None where there is no place for them.
+        detector: of R peaks in strips.
     """
 
     stores: Stores
@@ -26,6 +34,10 @@ class Services:
     settings: ApiSettings
     clock: Clock
     registry: CollectorRegistry
+    access: Access
+    limits: RateLimits
+    uploads: Uploads | None = None
+    detector: str = "neurokit"
 
     @property
     def page_tokens(self) -> PageTokens:
@@ -38,3 +50,55 @@ async def _services(request: Request) -> Services:  # async: it does nothing a t
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
+
+
+def _optional_principal(request: Request, services: ServicesDep) -> Principal | None:
+    found = services.access.principal(request)
+    if found is not None:
+        services.limits.take(found.credential)
+    return found
+
+
+OptionalPrincipalDep = Annotated[Principal | None, Depends(_optional_principal)]
+
+
+async def _principal(found: OptionalPrincipalDep) -> Principal:
+    return _someone(found)
+
+
+PrincipalDep = Annotated[Principal, Depends(_principal)]
+
+
+def _form_principal(request: Request, services: ServicesDep) -> Principal:
+    found = _someone(services.access.principal(request, check_csrf_header=False))
+    services.limits.take(found.credential)
+    return found
+
+
+#: Of a form post of the page, which carries the session's token in a field: `access.check_csrf` is the operation's.
+FormPrincipalDep = Annotated[Principal, Depends(_form_principal)]
+
+
+def _someone(found: Principal | None) -> Principal:
+    if found is None:
+        raise RefusedError(
+            "unauthenticated",
+            "Send an API key or an OIDC token in the header Authorization: Bearer.",
+            {"WWW-Authenticate": "Bearer"},
+        )
+    return found
+
+
+def _having(scope: str) -> Callable[..., Any]:
+    async def principal(found: PrincipalDep) -> Principal:
+        found.require(scope)
+        return found
+
+    return principal
+
+
+Reader = Annotated[Principal, Depends(_having("read"))]
+Scorer = Annotated[Principal, Depends(_having("score"))]
+Reviewer = Annotated[Principal, Depends(_having("review"))]
+Uploader = Annotated[Principal, Depends(_having("upload"))]
+Exporter = Annotated[Principal, Depends(_having("export"))]

@@ -5,13 +5,33 @@ from collections.abc import AsyncIterator
 
 import anyio
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
 
-from api import openapi, problems, ui
+from api import openapi, problems, reviewing, ui
 from api.access_log import ObserveRequests
 from api.deps import Services
-from api.routes import anomalies, health, models, recordings
+from api.limits import EntityTags, LimitBodies, VersionPrefix
+from api.routes import (
+    anomalies,
+    episodes,
+    exports,
+    feedback,
+    health,
+    models,
+    recordings,
+    reviews,
+    score,
+    session,
+    stats,
+    uploads,
+    windows,
+)
+from configs.errors import UnavailableError
+from configs.logging import get_logger
 from monitoring.metrics import ApiMetrics, platform_version
 
+API_VERSION = 1
 TITLE = "ECG anomalies: decision support, not a diagnosis"
 DESCRIPTION = (
     "Beats of ECG recordings that a model trained on normal beats finds unusual, for review by someone who can judge "
@@ -31,13 +51,37 @@ def create_app(services: Services) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,  # the function's name: clients are generated from it
     )
     app.state.services = services
-    app.add_middleware(ObserveRequests, metrics=ApiMetrics(services.registry))
+    _add_middleware(app, services)
     problems.install(app)
     openapi.install(app)
-    for routes in (anomalies, recordings, models, health):
+    for routes in (
+        anomalies, episodes, recordings, uploads, windows, stats, reviews, feedback, score, exports, models, session,
+        health,
+    ):  # fmt: skip
         app.include_router(routes.router)
     ui.install(app)
     return app
+
+
+def _add_middleware(app: FastAPI, services: Services) -> None:
+    """From the inside out: what is added last sees a request first."""
+    settings = services.settings
+    app.add_middleware(
+        LimitBodies, max_mb=settings.max_body_mb, upload_mb=settings.max_upload_mb, timeout_s=settings.body_timeout_s
+    )
+    app.add_middleware(EntityTags)
+    app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "X-API-Key"],
+            expose_headers=["API-Version", "ETag", "Location", "Retry-After", "X-Request-ID"],
+            max_age=3600,
+        )
+    app.add_middleware(VersionPrefix, version=API_VERSION)
+    app.add_middleware(ObserveRequests, metrics=ApiMetrics(services.registry))
 
 
 @contextlib.asynccontextmanager
@@ -46,4 +90,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # A worker thread holds at most one connection a database: as many threads as connections, and none ever waits.
     anyio.to_thread.current_default_thread_limiter().total_tokens = 2 * services.settings.pool_size
     await anyio.to_thread.run_sync(services.models.preload)
+    await anyio.to_thread.run_sync(_catch_up, services)
     yield
+
+
+def _catch_up(services: Services) -> None:
+    """Goes on with what an earlier process left: labels the warehouse was not told, uploads that were not ingested."""
+    reviewing.deliver(services.stores)
+    if services.uploads is not None:
+        try:
+            services.uploads.resume()
+        except UnavailableError as error:
+            get_logger("api").warning("uploads_not_resumed", error=str(error))

@@ -1,9 +1,16 @@
 """Every error becomes an RFC 9457 problem here, and nowhere else is a status decided.
 
+no, or a wrong, key         401  unauthenticated        with WWW-Authenticate
+not for this role           403  forbidden
 NotFoundError               404  not-found
 no such path                404  no-such-path
 wrong method                405  method-not-allowed
+slow body                   408  body-timeout
+ConflictError               409  conflict
+large body                  413  too-large
+other media type            415  unsupported-media-type
 RequestError, validation    422  invalid-request
+too many requests           429  rate-limited           with Retry-After
 DatabaseUnavailableError    503  database-unavailable   with Retry-After
 StorageError                503  storage-unavailable    with Retry-After
 ModelUnavailableError       503  model-unavailable      with Retry-After
@@ -23,6 +30,7 @@ from starlette.exceptions import HTTPException
 
 from api.schemas import ParameterProblem, PartState, Problem
 from configs.errors import (
+    ConflictError,
     DatabaseUnavailableError,
     EcgError,
     ModelUnavailableError,
@@ -56,6 +64,7 @@ _INVALID = _Kind(422, "invalid-request", "Invalid request")
 # A database's error names its host and user, a disk's its path: those are for the log, not for a caller.
 _OF_ERROR: Mapping[type[EcgError], _Kind] = {
     NotFoundError: _Kind(404, "not-found", "Not found"),
+    ConflictError: _Kind(409, "conflict", "Conflict"),
     RequestError: _INVALID,
     DatabaseUnavailableError: _Kind(
         503, "database-unavailable", "Database unavailable", "A database does not answer. GET /health/ready says which."
@@ -64,6 +73,29 @@ _OF_ERROR: Mapping[type[EcgError], _Kind] = {
     ModelUnavailableError: _Kind(503, "model-unavailable", "Model unavailable"),
     UnavailableError: _Kind(503, "unavailable", "Unavailable", "Something this service needs is not there."),
 }
+
+
+_REFUSALS = {
+    "unauthenticated": _Kind(401, "unauthenticated", "Sign in"),
+    "forbidden": _Kind(403, "forbidden", "Not allowed"),
+    "body-timeout": _Kind(408, "body-timeout", "The body did not come"),
+    "too-large": _Kind(413, "too-large", "Too large"),
+    "unsupported-media-type": _Kind(415, "unsupported-media-type", "Unsupported media type"),
+    "rate-limited": _Kind(429, "rate-limited", "Too many requests"),
+}
+
+
+class RefusedError(HTTPException):
+    """A request that is not even looked into.
+
+    Args:
+        slug: one of `_REFUSALS`.
+        detail: what is wrong, and what to do.
+    """
+
+    def __init__(self, slug: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(_REFUSALS[slug].status, detail, dict(headers or {}))
+        self.slug = slug
 
 
 class NotReadyError(Exception):
@@ -121,6 +153,8 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
+    if isinstance(error, RefusedError):
+        return _problem(request, _REFUSALS[error.slug], str(error.detail), headers=headers)
     if error.status_code == _NO_PATH.status:
         return _problem(
             request, _NO_PATH, f"{request.url.path} does not exist. /docs lists what does.", headers=headers
@@ -136,8 +170,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 def _explain(found: Mapping[str, Any], request: Request) -> ParameterProblem:
     """One validation error in words: which parameter, what is wrong with it, what to send."""
-    parameter = str(found["loc"][-1]) if len(found["loc"]) > 1 else str(found["loc"][0])
+    parameter = ".".join(str(part) for part in found["loc"][1:]) or str(found["loc"][0])
     context = found.get("ctx") or {}
+    if found["type"] == "json_invalid":
+        return ParameterProblem(parameter="body", problem="is not JSON", send="Send JSON, as GET /docs shows.")
+    if found["type"] == "extra_forbidden" and found["loc"][0] == "body":
+        return ParameterProblem(parameter=parameter, problem="is not known here", send="Leave it out.")
     if found["type"] == "extra_forbidden":
         known = ", ".join(_query_parameters(request))
         return ParameterProblem(

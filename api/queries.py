@@ -3,14 +3,16 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from api.paging import MAX_TOKEN_LENGTH
+from api.schemas import no_nul
 from configs.errors import RequestError
+from warehouse.store.review_state import STATUSES
 
 MAX_ID = (1 << 63) - 1
 _ANOMALY_ID = re.compile(r"(\d{1,19})-(\d{1,19})", re.ASCII)
@@ -34,14 +36,17 @@ def _parse_moment(value: object) -> object:
         raise PydanticCustomError("moment", "is out of range", {"send": "Send a time of this era."}) from None
 
 
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise PydanticCustomError("nul", "holds a NUL character", {"send": "Send a name without it."})
-    return value
-
-
+Fields = Annotated[
+    str | None,
+    Field(
+        max_length=1000,
+        pattern=r"^[a-z_]+(,[a-z_]+)*$",
+        description="Only these fields of each item, with commas between them; all when left out.",
+        examples=["id,time,score"],
+    ),
+]
 Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_nul)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(no_nul)]
 
 
 class _Listing(BaseModel):
@@ -56,7 +61,7 @@ class _Listing(BaseModel):
 
     def filters(self) -> Mapping[str, Any]:
         """The filters as given: what a page token belongs to."""
-        return self.model_dump(exclude={"page_size", "page_token"}, exclude_none=True)
+        return self.model_dump(exclude={"page_size", "page_token", "fields"}, exclude_defaults=True)
 
     def limit(self, *, default: int, largest: int) -> int:
         """Items a page.
@@ -71,8 +76,10 @@ class _Listing(BaseModel):
         return self.page_size or min(default, largest)
 
 
-class AnomalyQuery(_Listing):
-    """Filters of GET /anomalies; all that are given must hold."""
+class FindingsQuery(BaseModel):
+    """Of what one model version found, in a span of time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     start: Moment | None = Field(
         default=None, description="R peak at or after; ISO 8601 with a zone.", examples=[_EXAMPLE_TIME]
@@ -81,7 +88,8 @@ class AnomalyQuery(_Listing):
         default=None, description="R peak before; ISO 8601 with a zone.", examples=["2026-02-01T00:00:00Z"]
     )
     recording: Name | None = Field(default=None, description="Record name.", examples=["100"])
-    lead: Name | None = Field(default=None, description="Lead that contributes most.", examples=["MLII"])
+    recording_id: int | None = Field(default=None, ge=1, le=MAX_ID, description="Recording by number.", examples=[1])
+    patient: Name | None = Field(default=None, description="Patient's pseudonym.", examples=["9b1c5a0e"])
     min_score: float | None = Field(default=None, allow_inf_nan=False, description="Score at or above.", examples=[2.5])
     model_version: int | None = Field(
         default=None,
@@ -89,6 +97,9 @@ class AnomalyQuery(_Listing):
         le=MAX_ID,
         description="Found by; the version that serves each recording when left out.",
         examples=[1],
+    )
+    sort: Literal["time", "-time", "score", "-score"] = Field(
+        default="time", description="By time or score; with - the last, or the highest, first.", examples=["-score"]
     )
 
     def check_span(self) -> None:
@@ -108,14 +119,80 @@ class AnomalyQuery(_Listing):
             return float(np.float32(self.min_score))
 
 
+class AnomalyFilters(FindingsQuery):
+    """Filters of anomalies."""
+
+    lead: Name | None = Field(default=None, description="Lead that contributes most.", examples=["MLII"])
+    review_status: str | None = Field(
+        default=None,
+        pattern=f"^({'|'.join(STATUSES)})(,({'|'.join(STATUSES)}))*$",
+        max_length=100,
+        description=f"One or more of {', '.join(STATUSES)}, with commas between them.",
+        examples=["unreviewed,unsure"],
+    )
+    label: Literal["N", "S", "V", "F", "Q", "U", "artefact"] | None = Field(
+        default=None, description="The reviewers' label, else the reference's; U: neither.", examples=["V"]
+    )
+
+    def statuses(self) -> list[str] | None:
+        return None if self.review_status is None else self.review_status.split(",")
+
+
+class AnomalyQuery(_Listing, AnomalyFilters):
+    """Filters of GET /anomalies; all that are given must hold."""
+
+    fields: Fields = None
+
+
+class AnomalyExportQuery(AnomalyFilters):
+    """Filters of GET /exports/anomalies; all that are given must hold."""
+
+    format: Literal["csv", "parquet"] = Field(default="csv", description="csv or parquet.")
+
+
+class EpisodeQuery(_Listing, FindingsQuery):
+    """Filters of GET /episodes; all that are given must hold."""
+
+    fields: Fields = None
+
+
 class RecordingQuery(_Listing):
     """Filters of GET /recordings."""
 
     name: Name | None = Field(default=None, description="Record name.", examples=["100"])
+    patient: Name | None = Field(default=None, description="Patient's pseudonym.", examples=["9b1c5a0e"])
+    fields: Fields = None
 
 
-def parse_anomaly_id(text: str) -> tuple[int, int]:
-    """`<model_version>-<window_id>` as two numbers.
+class SignalQuery(BaseModel):
+    """Which part of a signal, and how finely."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    start_s: float = Field(
+        default=0.0, ge=0, le=1e9, allow_inf_nan=False, description="Seconds from the start.", examples=[0]
+    )
+    end_s: float | None = Field(
+        default=None, gt=0, le=1e9, allow_inf_nan=False, description="Exclusive; the end when left out.", examples=[10]
+    )
+    max_points: int = Field(
+        default=2000, ge=2, le=20000, description="Most values a lead; beyond, least and greatest.", examples=[800]
+    )
+
+
+class ReviewQuery(_Listing):
+    """Filters of GET /reviews."""
+
+    window_id: int | None = Field(default=None, ge=1, le=MAX_ID, description="Of this beat.", examples=[16777228])
+    recording_id: int | None = Field(default=None, ge=1, le=MAX_ID, description="Of this recording.", examples=[1])
+    reviewer: Name | None = Field(default=None, description="By this person.", examples=["ana"])
+    start: Moment | None = Field(default=None, description="Made at or after.", examples=[_EXAMPLE_TIME])
+    end: Moment | None = Field(default=None, description="Made before.", examples=["2026-02-01T00:00:00Z"])
+    fields: Fields = None
+
+
+def parse_anomaly_id(text: str, parameter: str = "anomaly_id") -> tuple[int, int]:
+    """`<model_version>-<window_id>`, or an episode's id, as two numbers.
 
     Raises:
         RequestError: it is no such id.
@@ -123,5 +200,7 @@ def parse_anomaly_id(text: str) -> tuple[int, int]:
     match = _ANOMALY_ID.fullmatch(text)
     numbers = [int(part) for part in match.groups()] if match else []
     if not numbers or max(numbers) > MAX_ID:
-        raise RequestError("anomaly_id", "is not <model_version>-<window_id>", "Send an id as GET /anomalies gives it.")
+        of = "episode" if parameter.startswith("episode") else "window"
+        listing = "/episodes" if of == "episode" else "/anomalies"
+        raise RequestError(parameter, f"is not <model_version>-<{of}_id>", f"Send an id as GET {listing} gives it.")
     return numbers[0], numbers[1]

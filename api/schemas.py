@@ -3,12 +3,26 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+
+def no_nul(value: str) -> str:
+    """PostgreSQL's text cannot hold NUL."""
+    if "\0" in value:
+        raise PydanticCustomError("nul", "holds a NUL character", {"send": "Send text without it."})
+    return value
+
 
 ModelVersionNumber = Annotated[int, Field(description="Version of the model.", examples=[1])]
 Slots = Annotated[
     list[str | None], Field(description="Lead in each model input slot; null: empty.", examples=[["MLII", "V1"]])
 ]
+Comment = Annotated[str, Field(max_length=2000), AfterValidator(no_nul)]
+Cause = Literal[
+    "noise", "lead_off", "movement", "baseline_wander", "mains", "saturation", "pacing", "misplaced_r_peak", "ectopy",
+    "conduction", "rate", "other",
+]  # fmt: skip
 NextPageToken = Annotated[
     str | None,
     Field(description="Send as page_token, with the same filters, for the next page; null: this is the last."),
@@ -36,6 +50,20 @@ class Anomaly(_Response):
     episode_id: int | None = Field(
         description="Beats of one episode share it; null: the recording is not summarised yet.", examples=[16777228]
     )
+    review_status: str = Field(
+        description="unreviewed, confirmed, rejected, unsure, conflict or settled.", examples=["unreviewed"]
+    )
+    review_verdict: str | None = Field(description="confirm or reject; null: open.", examples=[None])
+    review_label: str | None = Field(description="The reviewers' class, or artefact; null: none.", examples=[None])
+    cause: str | None = Field(description="The reviewers' tag of the cause; null: none.", examples=[None])
+    quality: float | None = Field(description="Signal quality, 0 worst to 1 best; null: unknown.", examples=[0.97])
+    familiarity: float | None = Field(
+        description="Likeness to the patient's own typical beat, 0 to 1; null: unknown.", examples=[0.41]
+    )
+    needs_human: bool = Field(description="Somebody should look before it is acted on.", examples=[True])
+    reasons: list[str] = Field(
+        description="Why: near_threshold, unfamiliar, no_typical_beat, poor_signal.", examples=[["unfamiliar"]]
+    )
 
 
 class AnomalyPage(_Response):
@@ -58,7 +86,10 @@ class RrContext(_Response):
 class Episode(_Response):
     """Consecutive anomalous beats."""
 
+    id: str = Field(description="`<model_version>-<episode_id>`.", examples=["1-16777228"])
     episode_id: int = Field(examples=[16777228])
+    recording: str = Field(description="Record name.", examples=["100"])
+    recording_id: int = Field(examples=[1])
     start: datetime = Field(description="First R peak, UTC.")
     end: datetime = Field(description="Last R peak, UTC.")
     start_s: float = Field(description="First R peak, seconds from the recording's start.", examples=[12.36])
@@ -87,8 +118,76 @@ class AnomalyDetail(Anomaly):
     reconstruction_mv: list[list[float]] = Field(description="What the model expected, millivolts.")
     sample_error: list[list[float]] = Field(description="How far off, in units of normal beats' spread.")
     rr: RrContext
-    quality: float = Field(description="Signal quality, 0 worst to 1 best.", examples=[0.97])
     episode: Episode | None = Field(description="The episode it is in; null: not summarised yet.")
+
+
+class EpisodePage(_Response):
+    """Episodes."""
+
+    items: list[Episode]
+    next_page_token: NextPageToken
+    model_version: ModelVersionNumber
+
+
+class EpisodeDetail(Episode):
+    """An episode with its beats."""
+
+    anomalies: list[Anomaly] = Field(description="Its first 1000 beats, by time.")
+
+
+class Window(_Response):
+    """One beat as the model sees it, flagged or not. Lists are one a lead slot."""
+
+    window_id: int = Field(examples=[16777228])
+    recording_id: int = Field(examples=[1])
+    recording: str = Field(examples=["100"])
+    time: datetime = Field(description="Of the R peak, UTC.")
+    r_peak_s: float = Field(description="R peak, seconds from the recording's start.", examples=[12.36])
+    feature_version: str = Field(description="Geometry of the window.", examples=["3f2a9c51d0be"])
+    sampling_rate_hz: float = Field(examples=[180.0])
+    r_peak_index: int | None = Field(examples=[70])
+    leads: Slots
+    lead_usable: list[bool] = Field(examples=[[True, True]])
+    samples_mv: list[list[float]] = Field(description="The beat, millivolts.")
+    template_mv: list[list[float]] | None = Field(
+        description="The patient's own typical beat then (running template), millivolts; null: none yet."
+    )
+    template_beats: int = Field(description="Beats the template was made of.", examples=[20])
+    rr: RrContext
+    quality: float = Field(examples=[0.97])
+    familiarity: float | None = Field(examples=[0.98])
+    reference_label: str | None = Field(description="AAMI class of the reference annotation.", examples=["N"])
+    model_version: int | None = Field(description="Of score and verdict; null: this version has not scored it.")
+    score: float | None = Field(examples=[0.4])
+    anomalous: bool | None = Field(examples=[False])
+    threshold: float | None = Field(examples=[1.52])
+    review_status: str = Field(examples=["unreviewed"])
+    review_verdict: str | None
+    review_label: str | None
+    needs_human: bool = Field(examples=[False])
+    reasons: list[str] = Field(examples=[[]])
+    previous_window_id: int | None = Field(description="The usable beat before.")
+    next_window_id: int | None = Field(description="The usable beat after.")
+
+
+class LeadSignal(_Response):
+    """One lead of a strip or overview; null where there is no sample."""
+
+    lead: str = Field(examples=["MLII"])
+    samples_mv: list[float | None] | None = Field(default=None, description="Every sample (kind: samples).")
+    min_mv: list[float | None] | None = Field(default=None, description="Least of each step (kind: envelope).")
+    max_mv: list[float | None] | None = Field(default=None, description="Greatest of each step (kind: envelope).")
+
+
+class Signal(_Response):
+    """Part of a recording's signal, band-passed, at the model's rate, usable or not."""
+
+    recording_id: int = Field(examples=[1])
+    kind: Literal["samples", "envelope"] = Field(description="Every sample, or least and greatest of each step.")
+    start_s: float = Field(description="Of the first value, seconds from the recording's start.", examples=[0.0])
+    step_s: float = Field(description="From value to value.", examples=[0.005555])
+    sampling_rate_hz: float = Field(examples=[180.0])
+    leads: list[LeadSignal]
 
 
 class Recording(_Response):
@@ -188,6 +287,227 @@ class ModelList(_Response):
     """Pushed model versions, newest first."""
 
     items: list[Model]
+
+
+class ReviewRequest(BaseModel):
+    """What somebody says of a beat, or of all beats of an episode. Exactly one of the three ids."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    anomaly_id: str | None = Field(
+        default=None, max_length=50, description="`<model_version>-<window_id>`.", examples=["1-16777228"]
+    )
+    episode: str | None = Field(default=None, max_length=50, description="`<model_version>-<episode_id>`.")
+    window_id: int | None = Field(
+        default=None, ge=1, lt=1 << 63, description="A beat that was not flagged; see /feedback/sample."
+    )
+    model_version: int | None = Field(
+        default=None,
+        ge=1,
+        lt=1 << 63,
+        description="With window_id: whose result was seen; else the stable one.",
+    )
+    verdict: Literal["confirm", "reject", "unsure"] = Field(
+        description="confirm: anomalous; reject: normal, or no beat; unsure: asks a second reader.",
+        examples=["confirm"],
+    )
+    label: Literal["N", "S", "V", "F", "Q", "artefact"] | None = Field(
+        default=None, description="S, V, F, Q with confirm; N, artefact with reject.", examples=["V"]
+    )
+    cause: Cause | None = Field(default=None, description="Tag of the cause.", examples=["ectopy"])
+    comment: Comment | None = Field(default=None, description="In words.", examples=["Wide, early, no P wave."])
+    sampled: bool = Field(
+        default=False, description="The beat came from /feedback/sample: it counts for the estimate of recall."
+    )
+
+
+class Review(_Response):
+    """What somebody said of a beat, or took back. Reviews are only ever added."""
+
+    review_id: int = Field(examples=[12])
+    batch_id: int = Field(description="Shared by what was said at once.", examples=[11])
+    action: Literal["review", "undo"] = Field(examples=["review"])
+    anomaly_id: str = Field(description="`<model_version>-<window_id>`.", examples=["1-16777228"])
+    window_id: int = Field(examples=[16777228])
+    recording_id: int = Field(examples=[1])
+    episode_id: int | None = Field(description="Said of this whole episode; null: of the beat.")
+    model_version: ModelVersionNumber
+    score: float | None = Field(description="What that model said; null: it has no score.", examples=[2.75])
+    reviewer: str = Field(description="Who.", examples=["ana"])
+    role: str = Field(examples=["reviewer"])
+    verdict: str | None = Field(description="confirm, reject or unsure; null: an undo.", examples=["confirm"])
+    label: str | None = Field(examples=["V"])
+    cause: str | None = Field(examples=["ectopy"])
+    comment: str | None
+    sampled: bool = Field(examples=[False])
+    supersedes: int | None = Field(description="review_id of the same reviewer's earlier word.")
+    undoes: int | None = Field(description="review_id that this takes back.")
+    undone_by: int | None = Field(default=None, description="review_id of the undo; null: it stands.")
+    created_at: datetime = Field(description="UTC.")
+
+
+class ReviewPage(_Response):
+    """Reviews and undos, newest first."""
+
+    items: list[Review]
+    next_page_token: NextPageToken
+
+
+class BeatState(_Response):
+    """What the reviews of a beat come to."""
+
+    window_id: int = Field(examples=[16777228])
+    status: str = Field(examples=["confirmed"])
+    verdict: str | None = Field(examples=["confirm"])
+    label: str | None = Field(examples=["V"])
+    cause: str | None
+    reviewers: list[str] = Field(description="Whose word counts.", examples=[["ana"]])
+
+
+class Reviewed(_Response):
+    """What was added, and what the reviews of each beat now come to."""
+
+    reviews: list[Review]
+    states: list[BeatState]
+
+
+class ReviewCounts(_Response):
+    """Anomalies of a model version by review status."""
+
+    model_version: ModelVersionNumber
+    counts: dict[str, int] = Field(examples=[{"unreviewed": 40, "confirmed": 3}])
+
+
+class Bucket(_Response):
+    """Anomalies in one bucket of time."""
+
+    start: datetime = Field(description="UTC.")
+    anomalies: int = Field(examples=[12])
+    recordings: int = Field(description="With any.", examples=[3])
+    max_score: float = Field(examples=[3.2])
+    confirmed: int = Field(examples=[2])
+    rejected: int = Field(examples=[1])
+
+
+class Stats(_Response):
+    """Counts over time, for charts; buckets without anomalies are left out."""
+
+    model_version: ModelVersionNumber
+    bucket: str = Field(examples=["day"])
+    buckets: list[Bucket]
+    recordings: int = Field(description="Summarised, whenever recorded.", examples=[48])
+    beats: int = Field(examples=[109_000])
+    scored: int = Field(examples=[108_900])
+    anomalous: int = Field(examples=[3100])
+    episodes: int = Field(examples=[2500])
+    burden_percent: float = Field(description="anomalous / scored * 100.", examples=[2.85])
+    analysable_s: float = Field(examples=[86_000.0])
+    duration_s: float = Field(examples=[86_667.0])
+    reviews: dict[str, int] = Field(description="Anomalies by review status.", examples=[{"unreviewed": 40}])
+
+
+class Estimate(_Response):
+    """A share with its 95 % interval; null when nothing was reviewed."""
+
+    value: float | None = Field(examples=[0.83])
+    low: float | None = Field(examples=[0.79])
+    high: float | None = Field(examples=[0.87])
+
+
+class Performance(_Response):
+    """How right a model version is, to its reviewers."""
+
+    model_version: ModelVersionNumber
+    flagged: int = Field(description="Beats it flagged.", examples=[3100])
+    unflagged: int = Field(description="Beats it scored and did not flag.", examples=[105_800])
+    confirmed: int = Field(description="Flagged beats reviewed as anomalous.", examples=[250])
+    rejected: int = Field(description="Flagged beats reviewed as normal or artefact.", examples=[50])
+    missed: int = Field(description="Sampled unflagged beats reviewed as anomalous.", examples=[1])
+    passed: int = Field(description="Sampled unflagged beats reviewed as normal.", examples=[199])
+    precision: Estimate = Field(description="confirmed / (confirmed + rejected); Wilson interval.")
+    recall: Estimate = Field(description="Anomalous beats that were flagged; null without sampled reviews.")
+
+
+class ErrorCount(_Response):
+    """Reviewed flagged beats with one value in common."""
+
+    value: str | None = Field(description="Null: none.", examples=["noise"])
+    confirmed: int = Field(examples=[2])
+    rejected: int = Field(examples=[31])
+
+
+class ErrorAnalysis(_Response):
+    """Where a model version is right and where it errs: reviewed flagged beats, most first."""
+
+    model_version: ModelVersionNumber
+    cause: list[ErrorCount]
+    label: list[ErrorCount] = Field(description="The reviewers' label, else the reference's.")
+    lead: list[ErrorCount]
+    recording: list[ErrorCount]
+    device: list[ErrorCount]
+
+
+class ThresholdPreview(_Response):
+    """What another threshold would flag. Nothing is changed by asking."""
+
+    model_version: ModelVersionNumber
+    threshold: float = Field(description="Asked for, to 0.01.", examples=[2.0])
+    current_threshold: float = Field(examples=[1.52])
+    flagged: int = Field(description="Beats at or above it.", examples=[1200])
+    scored: int = Field(examples=[108_900])
+    flagged_now: int = Field(description="Beats the model flags.", examples=[3100])
+    confirmed: int = Field(description="Reviewed as anomalous, of those at or above it.", examples=[200])
+    rejected: int = Field(description="Reviewed as normal, of those at or above it.", examples=[20])
+    precision: Estimate
+
+
+class SampledBeat(_Response):
+    """A beat to review."""
+
+    window_id: int = Field(examples=[16777300])
+    recording_id: int = Field(examples=[1])
+    time: datetime = Field(description="Of the R peak, UTC.")
+    score: float = Field(examples=[0.4])
+
+
+class Sample(_Response):
+    """Beats drawn at random of those nobody reviewed: review them with `sampled: true`."""
+
+    model_version: ModelVersionNumber
+    items: list[SampledBeat]
+
+
+class SessionRequest(BaseModel):
+    """Signs in a browser."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str = Field(min_length=1, max_length=8192, description="An API key, or an OIDC token.")
+
+
+class Session(_Response):
+    """Who is signed in."""
+
+    name: str = Field(examples=["ana"])
+    role: str = Field(examples=["reviewer"])
+    site: str = Field(examples=["main"])
+    scopes: list[str] = Field(examples=[["read", "review"]])
+    csrf_token: str = Field(description="Send as X-CSRF-Token with POST and DELETE; empty: not needed.")
+
+
+class Upload(_Response):
+    """Recordings that were posted, and what became of them."""
+
+    upload_id: str = Field(examples=["0f8e3a52c1d94e6b8a7f00112233aabb"])
+    status: Literal["waiting", "ingesting", "done", "failed"] = Field(examples=["done"])
+    problem: str | None = Field(description="Why it failed, and what to do; null otherwise.")
+    files: list[str] = Field(examples=[["100.hea", "100.dat"]])
+    bytes: int = Field(examples=[1_950_000])
+    recordings: list[dict[str, Any]] | None = Field(
+        description="What is in now: recording_id and name of each.", examples=[[{"recording_id": 1, "name": "100"}]]
+    )
+    created_at: datetime = Field(description="UTC.")
+    finished_at: datetime | None = Field(description="UTC.")
 
 
 class PartState(_Response):

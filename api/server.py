@@ -1,4 +1,4 @@
-"""Serving an application over HTTP, on this machine only, until a signal."""
+"""Serving an application over HTTP, until a signal; beyond this machine only with sign-in."""
 
 import errno
 import ipaddress
@@ -18,12 +18,12 @@ STOP_WITHIN_S = 10
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Opens the listening socket.
+    """Opens the socket; nobody is answered before `serve`.
 
     Raises:
-        ConfigurationError: the host is not this machine alone, or the port cannot be had.
+        ConfigurationError: the host is no address or known name, or the port cannot be had.
     """
-    family, address = _loopback_address(host, port)
+    family, address = _address(host, port)
     # Named TCP, asyncio turns Nagle's algorithm off on its connections; else answers wait 40 ms for a delayed ACK.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -38,17 +38,28 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _loopback_address(host: str, port: int) -> tuple[socket.AddressFamily, str]:
+def require_sign_in_beyond_loopback(host: str, listener: socket.socket, *, has_sign_in: bool) -> None:
+    """Refuses to serve patients' ECG to anyone who asks.
+
+    Args:
+        has_sign_in: there is an API key that is accepted, or an OIDC issuer.
+
+    Raises:
+        ConfigurationError: other machines can reach the socket, and nobody would have to sign in.
+    """
+    if not has_sign_in and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+        raise ConfigurationError(
+            f"api.host {host or '(empty)'}",
+            "can be reached from other machines, and nobody has to sign in: anyone could read patients' ECG",
+            "Make an API key with `python -m api.keys add`, set oidc.issuer, or use 127.0.0.1.",
+        )
+
+
+def _address(host: str, port: int) -> tuple[socket.AddressFamily, str]:
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ConfigurationError(f"api.host {host}", "is not an address or a known name", "Use 127.0.0.1.") from error
-    if not all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found):
-        raise ConfigurationError(
-            f"api.host {host or '(empty)'}",
-            "can be reached from other machines, and this service has no sign-in yet: anyone could read patients' ECG",
-            "Use 127.0.0.1, and reach it through an SSH tunnel or a proxy that signs users in.",
-        )
     family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # localhost is 127.0.0.1, as docs say
     return family, str(address[0])
 

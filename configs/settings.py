@@ -136,16 +136,55 @@ class ReleaseSettings(_Section):
     )
 
 
+class OidcSettings(_Section):
+    """Sign-in with bearer tokens of an OpenID Connect provider."""
+
+    issuer: str | None = Field(None, description="Issuer, as in its tokens; unset: no bearer tokens are accepted.")
+    audience: str = Field("ecg", description="Audience that tokens must be for.")
+    jwks_url: str | None = Field(None, description="The issuer's keys; asked of the issuer when unset.")
+    role_claim: str = Field("ecg_role", description="Claim with viewer, reviewer, admin or device, or a list with one.")
+    site_claim: str = Field("ecg_site", description="Claim with the site; empty: everybody is of the setting `site`.")
+    name_claim: str = Field(
+        "preferred_username", description="Claim that names who reviews; `sub` where it is missing."
+    )
+
+
 class ApiSettings(_Section):
     """The REST service."""
 
     host: str = Field(
-        "127.0.0.1", description="Address to listen on. There is no sign-in yet: only loopback is accepted."
+        "127.0.0.1",
+        description="Address to listen on. Beyond loopback only once there is an API key (`python -m api.keys`) or an "
+        "OIDC issuer.",
     )
     port: int = Field(8000, ge=1, le=65535, description="TCP port.")
     page_size: int = Field(100, ge=1, le=1000, description="Items a page when the caller does not say.")
     max_page_size: int = Field(1000, ge=1, le=10000, description="Largest page a caller may ask for.")
     pool_size: int = Field(10, ge=1, description="Database connections kept open, a database.")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may call the service, such as https://dashboard.example."
+    )
+    requests_per_minute: int = Field(
+        6000, ge=0, description="Requests a minute that one key, token or session may make; 0 for any number."
+    )
+    max_body_mb: float = Field(16.0, gt=0, description="Largest body of a request, but for POST /recordings.")
+    max_upload_mb: float = Field(1024.0, gt=0, description="Largest body of POST /recordings, and largest unpacked.")
+    max_upload_files: int = Field(100, ge=1, description="Most files in one POST /recordings, archives unpacked.")
+    body_timeout_s: float = Field(30.0, gt=0, description="Longest wait for the next part of a request's body.")
+    query_timeout_s: float = Field(30.0, gt=0, description="Longest a database query of a request may take.")
+    session_hours: float = Field(10.0, gt=0, le=168, description="How long a sign-in of the page lasts.")
+    secure_cookie: bool = Field(
+        False, description="Send the session cookie over https only; always so when the request itself came over https."
+    )
+    max_strip_s: float = Field(3600.0, gt=0, description="Longest strip POST /score takes.")
+    max_score_windows: int = Field(1024, ge=1, description="Most windows POST /score takes at a time.")
+    review_band: float = Field(
+        0.3, ge=0, description="A score this near to the threshold needs a human; 0 for none. Scores are in decades."
+    )
+    min_familiarity: float = Field(
+        0.5, ge=0, le=1, description="A beat less like the patient's own typical beat needs a human; 0 for none."
+    )
+    min_quality: float = Field(0.5, ge=0, le=1, description="A beat of lower signal quality needs a human; 0 for none.")
 
 
 class Settings(BaseSettings):
@@ -178,6 +217,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = Field(default_factory=ServingSettings)
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
+    oidc: OidcSettings = Field(default_factory=OidcSettings)
 
     @property
     def models_dir(self) -> Path:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from api.deps import ServicesDep
-from api.openapi import problem_responses
+from api.deps import Reader, ServicesDep
+from api.openapi import answers
 from api.queries import MAX_ID
 from api.schemas import Model, ModelList
 from warehouse.store.records import ModelVersion
@@ -14,14 +14,16 @@ from warehouse.store.records import ModelVersion
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", responses=problem_responses(503))
-def list_models(services: ServicesDep) -> ModelList:
+@router.get("/models", responses=answers(503))
+def list_models(services: ServicesDep, principal: Reader) -> ModelList:
     """Pushed model versions, newest first."""
     return ModelList(items=[_model(model) for model in services.stores.results.models()])
 
 
-@router.get("/models/{model_version}", responses=problem_responses(404, 422, 503))
-def get_model(services: ServicesDep, model_version: Annotated[int, Path(ge=1, le=MAX_ID, examples=[1])]) -> Model:
+@router.get("/models/{model_version}", responses=answers(404, 422, 503))
+def get_model(
+    services: ServicesDep, principal: Reader, model_version: Annotated[int, Path(ge=1, le=MAX_ID, examples=[1])]
+) -> Model:
     """One model version, with its card."""
     return _model(services.stores.results.models(model_version)[0])
 

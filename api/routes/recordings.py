@@ -1,56 +1,116 @@
-"""Recordings: a listing by id, and one with how it was cut and what was found in it."""
+"""Recordings: a listing by id, one with how it was cut and what was found in it, and its signal."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, Path, Query
+from fastapi.responses import Response
 
-from api.deps import ServicesDep
-from api.openapi import problem_responses
-from api.queries import MAX_ID, RecordingQuery
-from api.schemas import Recording, RecordingDetail, RecordingPage, RecordingSummary, UnusableSpan, WindowSet
+from api.answers import in_utc, json_response, with_fields
+from api.deps import Reader, Services, ServicesDep
+from api.openapi import answers
+from api.queries import MAX_ID, RecordingQuery, SignalQuery
+from api.schemas import Recording, RecordingDetail, RecordingPage, RecordingSummary, Signal, UnusableSpan, WindowSet
+from configs.contract import FeatureSpec
+from configs.errors import NotFoundError, RequestError
+from warehouse.store.records import WindowSet as StoredWindowSet
 
 _OPERATION = "recordings"
+RecordingId = Annotated[int, Path(ge=1, le=MAX_ID, examples=[1])]
 
 router = APIRouter(tags=["recordings"])
 
 
-@router.get("/recordings", responses=problem_responses(422, 503))
-def list_recordings(services: ServicesDep, query: Annotated[RecordingQuery, Query()]) -> RecordingPage:
+@router.get("/recordings", response_model=RecordingPage, responses=answers(422, 503))
+def list_recordings(services: ServicesDep, principal: Reader, query: Annotated[RecordingQuery, Query()]) -> Any:
     """Recordings in order of ingest; of a recording that was ingested again with other content, the newest version."""
     limit = query.limit(default=services.settings.page_size, largest=services.settings.max_page_size)
     tokens, filters = services.page_tokens, query.filters()
     after_id = tokens.read(query.page_token, _OPERATION, filters, 1)[0] if query.page_token is not None else 0
-    rows = services.stores.warehouse.recordings(after_id=after_id, limit=limit + 1, name=query.name)
+    rows = services.stores.warehouse.recordings(
+        after_id=after_id, limit=limit + 1, name=query.name, site=principal.site, pseudonym=query.patient
+    )
     last_id = rows[limit - 1]["recording_id"] if len(rows) > limit else None
-    return RecordingPage(
-        items=[Recording.model_validate(_in_utc(row)) for row in rows[:limit]],
+    page = RecordingPage(
+        items=[Recording.model_validate(in_utc(row)) for row in rows[:limit]],
         next_page_token=None if last_id is None else tokens.issue(_OPERATION, filters, [last_id]),
     )
+    return with_fields(page, query.fields)
 
 
-@router.get("/recordings/{recording_id}", responses=problem_responses(404, 422, 503))
-def get_recording(
-    services: ServicesDep, recording_id: Annotated[int, Path(ge=1, le=MAX_ID, examples=[1])]
-) -> RecordingDetail:
+@router.get("/recordings/{recording_id}", responses=answers(404, 422, 503))
+def get_recording(services: ServicesDep, principal: Reader, recording_id: RecordingId) -> RecordingDetail:
     """One recording: header, window sets, unusable stretches, and a summary a model version."""
-    row = _in_utc(services.stores.warehouse.recording(recording_id))
+    row = in_utc(services.stores.warehouse.recording(recording_id, site=principal.site))
     summaries = services.stores.results.summaries(recording_id)
     return RecordingDetail.model_validate(
         {
             **row,
             "window_sets": [_window_set(found) for found in row["window_sets"]],
             "unusable_spans": [UnusableSpan.model_validate(found) for found in row["unusable_spans"]],
-            "summaries": [RecordingSummary.model_validate(_in_utc(found)) for found in summaries],
+            "summaries": [RecordingSummary.model_validate(in_utc(found)) for found in summaries],
         }
     )
 
 
+@router.get("/recordings/{recording_id}/signal", response_model=Signal, responses=answers(404, 422, 503))
+def get_signal(
+    services: ServicesDep, principal: Reader, recording_id: RecordingId, query: Annotated[SignalQuery, Query()]
+) -> Response:
+    """Part of a recording's signal: every sample where they fit in `max_points`, else least and greatest a step.
+
+    It is band-passed and at the model's rate, without gaps where beats could not be used; null where the recording has
+    no sample.
+    """
+    if query.end_s is not None and query.end_s <= query.start_s:
+        raise RequestError("end_s", "is not after start_s", "Send an end_s that is after start_s.")
+    window_set, spec = newest_window_set(services, recording_id, principal.site)
+    end_s = min(window_set.duration_s, query.end_s if query.end_s is not None else window_set.duration_s)
+    warehouse = services.stores.warehouse
+    if (end_s - query.start_s) * spec.sampling_rate_hz <= query.max_points:
+        strip = warehouse.strip(window_set, spec, query.start_s, end_s)
+        step_s, start_s = 1 / spec.sampling_rate_hz, strip.first_sample / spec.sampling_rate_hz
+        leads = [{"lead": lead, "samples_mv": _rounded(strip.samples_mv[:, i])} for i, lead in enumerate(strip.leads)]
+        kind = "samples"
+    else:
+        found = warehouse.overview(window_set, spec, query.start_s, end_s, query.max_points)
+        step_s, start_s, kind = found.step_s, found.start_s, "envelope"
+        leads = [
+            {"lead": lead, "min_mv": _rounded(found.low_mv[:, i]), "max_mv": _rounded(found.high_mv[:, i])}
+            for i, lead in enumerate(found.leads)
+        ]
+    return json_response(
+        {
+            "recording_id": recording_id,
+            "kind": kind,
+            "start_s": start_s,
+            "step_s": step_s,
+            "sampling_rate_hz": spec.sampling_rate_hz,
+            "leads": leads,
+        }
+    )
+
+
+def newest_window_set(services: Services, recording_id: int, site: str) -> tuple[StoredWindowSet, FeatureSpec]:
+    """The window set of a recording that was cut last, and its geometry.
+
+    Raises:
+        NotFoundError: there is no such recording at this site.
+    """
+    sets = services.stores.warehouse.recording(recording_id, site=site)["window_sets"]
+    if not sets:
+        raise NotFoundError(f"recording {recording_id}", "has no windows", "Ingest it again.")
+    version = max(sets, key=lambda one: one["window_set_id"])["feature_version"]
+    window_set = services.stores.warehouse.window_set_of(recording_id, version, site=site)
+    return window_set, services.stores.warehouse.feature_spec(version)
+
+
+def _rounded(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """To the microvolt, as stored."""
+    return np.ascontiguousarray(np.round(values, 3))
+
+
 def _window_set(row: Mapping[str, Any]) -> WindowSet:
     return WindowSet.model_validate({**row, "lead_slots": [lead or None for lead in row["lead_slots"]]})
-
-
-def _in_utc(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row with its times in UTC: the database gives them in its session's zone."""
-    return {key: value.astimezone(UTC) if isinstance(value, datetime) else value for key, value in row.items()}

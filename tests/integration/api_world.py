@@ -15,10 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import uvicorn
 
+from api.access import Access, RateLimits
 from api.deps import Services
 from api.main import create_app
 from api.model_provider import ModelProvider
+from api.oidc import OidcVerifier
 from api.server import listen
+from api.uploads import Uploads
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.settings import ApiSettings
@@ -153,11 +156,20 @@ def make_windows(n: int) -> Windows:
 
 @contextmanager
 def serving(
-    stores: Stores, clock: Clock, load: Callable[[ModelVersion], ModelClient] | None = None
+    stores: Stores,
+    clock: Clock,
+    load: Callable[[ModelVersion], ModelClient] | None = None,
+    *,
+    settings: ApiSettings | None = None,
+    uploads: Uploads | None = None,
+    oidc: OidcVerifier | None = None,
 ) -> Iterator[httpx.Client]:
     """The service on a free port, and a client of it."""
+    settings = settings or ApiSettings()
     models = ModelProvider(stores.results, load or (lambda model: HalvingModel(model.model_version)), clock, wait_s=0.5)
-    app = create_app(Services(stores, models, ApiSettings(), clock, new_registry()))
+    access = Access(stores.results, settings, "main", clock, oidc)
+    limits = RateLimits(settings.requests_per_minute, time.monotonic)
+    app = create_app(Services(stores, models, settings, clock, new_registry(), access, limits, uploads))
     with listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

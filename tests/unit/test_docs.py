@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import pkgutil
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from pydantic import BaseModel
 from typer.testing import CliRunner
 
-from api.routes import anomalies, health, models, recordings
+from api import routes
 from configs import document
 from configs.contract import FeatureSpec
 from configs.errors import EXIT_DATA
@@ -232,10 +233,15 @@ def test_make_targets_are_those_of_the_makefile():
 
 
 def test_operations_in_the_readme_are_those_of_the_service():
-    routers = (anomalies.router, recordings.router, models.router, health.router)
-    served = {re.sub(r"\{\w+\}", "{}", route.path) for router in routers for route in router.routes}
-    named = re.findall(r"`GET (/[^`]*)`", README.read_text("utf-8"))
-    assert {re.sub(r"\{\w+\}", "{}", path) for path in named} == served
+    modules = [importlib.import_module(f"api.routes.{found.name}") for found in pkgutil.iter_modules(routes.__path__)]
+    served = {
+        method + " " + re.sub(r"\{\w+\}", "{}", route.path)
+        for module in modules
+        for route in module.router.routes
+        for method in route.methods
+    }
+    named = re.findall(r"`((?:GET|POST|DELETE) /[^`]*)`", README.read_text("utf-8"))
+    assert {re.sub(r"\{\w+\}", "{}", operation) for operation in named} == served
 
 
 def test_every_decision_is_in_the_index():

@@ -20,9 +20,17 @@ class Stores:
 
 @contextlib.contextmanager
 def open_stores(
-    warehouse_url: str | None, results_url: str | None, data_dir: Path, *, pool_size: int = 5
+    warehouse_url: str | None,
+    results_url: str | None,
+    data_dir: Path,
+    *,
+    pool_size: int = 5,
+    query_timeout_s: float | None = None,
 ) -> Iterator[Stores]:
     """Opens both databases, starting the embedded PostgreSQL where no URL is given, and migrates them.
+
+    Args:
+        query_timeout_s: longest that a statement may take; None for any time.
 
     Raises:
         ConfigurationError: a URL is no PostgreSQL URL.
@@ -33,7 +41,8 @@ def open_stores(
     migrate(urls.warehouse, "warehouse")
     migrate(urls.results, "results")
     stores = Stores(
-        Warehouse.open(urls.warehouse, pool_size=pool_size), Results.open(urls.results, pool_size=pool_size)
+        Warehouse.open(urls.warehouse, pool_size=pool_size, query_timeout_s=query_timeout_s),
+        Results.open(urls.results, pool_size=pool_size, query_timeout_s=query_timeout_s),
     )
     try:
         yield stores

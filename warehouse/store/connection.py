@@ -18,9 +18,9 @@ class Repository:
         self._engine = engine
 
     @classmethod
-    def open(cls, url: str, *, pool_size: int = 5) -> Self:
+    def open(cls, url: str, *, pool_size: int = 5, query_timeout_s: float | None = None) -> Self:
         """Connects lazily; the schema must have been migrated."""
-        return cls(make_engine(url, pool_size=pool_size))
+        return cls(make_engine(url, pool_size=pool_size, query_timeout_s=query_timeout_s))
 
     @property
     def url(self) -> str:

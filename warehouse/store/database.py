@@ -151,10 +151,18 @@ def _create_database(base_url: str, name: str) -> str:
     return url.set(database=name).render_as_string(hide_password=False)
 
 
-def make_engine(url: str, *, pool_size: int = 5) -> sa.Engine:
-    """An engine that checks its connections before use and gives up connecting after 5 s."""
+def make_engine(url: str, *, pool_size: int = 5, query_timeout_s: float | None = None) -> sa.Engine:
+    """An engine that checks its connections before use and gives up connecting after 5 s.
+
+    Args:
+        query_timeout_s: longest that a statement may take; None for any time.
+    """
+    arguments: dict[str, Any] = {"connect_timeout": 5}
+    if query_timeout_s is not None:
+        given = sa.make_url(url).query.get("options", "")
+        arguments["options"] = f"{given} -c statement_timeout={int(query_timeout_s * 1000)}".strip()
     return sa.create_engine(
-        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, connect_args=arguments
     )
 
 

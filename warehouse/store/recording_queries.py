@@ -1,5 +1,6 @@
 """SQL of the API on the warehouse: recordings and what is known of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,8 +13,17 @@ from warehouse.store.connection import Repository
 class RecordingQueries(Repository):
     """What the API asks of the warehouse."""
 
-    def recordings(self, *, after_id: int = 0, limit: int = 100, name: str | None = None) -> list[dict[str, Any]]:
-        """Current recordings with id above `after_id`, by id."""
+    def recordings(
+        self,
+        *,
+        after_id: int = 0,
+        limit: int = 100,
+        name: str | None = None,
+        site: str | None = None,
+        pseudonym: str | None = None,
+        device: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Current recordings with id above `after_id`, by id; None does not filter."""
         query = (
             sa.select(t.recordings, t.patients.c.pseudonym, t.patients.c.sex, t.patients.c.age_band, t.patients.c.split)
             .select_from(t.recordings.join(t.patients))
@@ -21,22 +31,40 @@ class RecordingQueries(Repository):
             .order_by(t.recordings.c.recording_id)
             .limit(limit)
         )
-        if name is not None:
-            query = query.where(t.recordings.c.name == name)
+        equal = {
+            t.recordings.c.name: name,
+            t.recordings.c.site: site,
+            t.recordings.c.device: device,
+            t.patients.c.pseudonym: pseudonym,
+        }
+        query = query.where(*(column == value for column, value in equal.items() if value is not None))
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def recording(self, recording_id: int) -> dict[str, Any]:
+    def named_recordings(
+        self, site: str, *, recording_id: int | None = None, pseudonym: str | None = None, device: str | None = None
+    ) -> list[tuple[int, str]]:
+        """(recording_id, name) of all recordings of a site, superseded ones too; None does not filter."""
+        r = t.recordings.c
+        query = sa.select(r.recording_id, r.name).select_from(t.recordings.join(t.patients)).where(r.site == site)
+        equal = {r.recording_id: recording_id, t.patients.c.pseudonym: pseudonym, r.device: device}
+        query = query.where(*(column == value for column, value in equal.items() if value is not None))
+        with self.transaction() as connection:
+            return [(row.recording_id, row.name) for row in connection.execute(query)]
+
+    def recording(self, recording_id: int, *, site: str | None = None) -> dict[str, Any]:
         """One recording, with its window sets and unusable stretches.
 
         Raises:
-            NotFoundError: there is none with this id.
+            NotFoundError: there is none with this id, or it is another site's.
         """
         head = (
             sa.select(t.recordings, t.patients.c.pseudonym, t.patients.c.sex, t.patients.c.age_band, t.patients.c.split)
             .select_from(t.recordings.join(t.patients))
             .where(t.recordings.c.recording_id == recording_id)
         )
+        if site is not None:
+            head = head.where(t.recordings.c.site == site)
         sets = sa.select(t.window_sets).where(t.window_sets.c.recording_id == recording_id)
         spans = (
             sa.select(t.unusable_spans, t.window_sets.c.feature_version)
@@ -53,6 +81,19 @@ class RecordingQueries(Repository):
                 "window_sets": [dict(row) for row in connection.execute(sets).mappings()],
                 "unusable_spans": [dict(row) for row in connection.execute(spans).mappings()],
             }
+
+    def names_of(self, recording_ids: Sequence[int]) -> dict[int, str]:
+        """Names of recordings by id, in order of id."""
+        r = t.recordings.c
+        query = sa.select(r.recording_id, r.name).where(r.recording_id.in_(recording_ids)).order_by(r.recording_id)
+        with self.transaction() as connection:
+            return {row.recording_id: row.name for row in connection.execute(query)}
+
+    def has_window(self, window_id: int) -> bool:
+        """Whether a window is still there."""
+        query = sa.select(sa.literal(True)).where(t.windows.c.window_id == window_id)
+        with self.transaction() as connection:
+            return bool(connection.execute(query).scalar())
 
     def lead_slots(self, window_id: int) -> tuple[str, ...]:
         """Lead names in a window's model input slots, "" for an empty one.

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from configs.errors import NotFoundError
 from warehouse.store import tables as t
 from warehouse.store.connection import Repository, copy_out
-from warehouse.store.records import AnomalyFilter, WindowSet
+from warehouse.store.records import AnomalyFilter, Release, WindowSet
 from warehouse.store.release_queries import served_by
 from warehouse.store.review_state import UNREVIEWED
 
@@ -108,9 +108,10 @@ class ResultQueries(Repository):
 
     def episodes(
         self,
-        model_version: int,
+        by: int | Release,
         *,
         site: str | None = None,
+        recording: str | None = None,
         recordings: Sequence[tuple[int, str]] | None = None,
         start: datetime | None = None,
         end: datetime | None = None,
@@ -119,11 +120,17 @@ class ResultQueries(Repository):
         after: tuple[datetime | float, int] | None = None,
         limit: int = 100,
     ) -> list[dict[str, Any]]:
-        """Episodes; sorting and `after` as in `anomalies`, by start or peak score, then episode id."""
+        """Episodes; sorting and `after` as in `anomalies`, by start or peak score, then episode id.
+
+        Args:
+            by: found by this version, or by the version that serves each recording.
+        """
         e = t.episodes.c
-        query = sa.select(t.episodes).where(e.model_version == model_version)
+        query = sa.select(t.episodes).where(e.model_version == by if isinstance(by, int) else served_by(e, by))
         if site is not None:
             query = query.where(e.site == site)
+        if recording is not None:
+            query = query.where(e.recording == recording)
         if recordings is not None:
             query = query.where(e.recording_id.in_([number for number, _ in recordings]))
         if start is not None:

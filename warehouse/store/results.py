@@ -1,6 +1,7 @@
 """The results database: all its SQL in one class."""
 
 from warehouse.store.access_queries import AccessQueries
+from warehouse.store.feedback_queries import FeedbackQueries
 from warehouse.store.model_queries import ModelQueries
 from warehouse.store.release_queries import ReleaseQueries
 from warehouse.store.result_queries import ResultQueries
@@ -17,6 +18,7 @@ class Results(
     ScoreQueries,
     ResultQueries,
     ReviewQueries,
+    FeedbackQueries,
     AccessQueries,
     ReviewPageResults,
 ):

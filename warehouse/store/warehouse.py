@@ -3,10 +3,9 @@
 from warehouse.store.ingest_queries import IngestQueries
 from warehouse.store.recording_queries import RecordingQueries
 from warehouse.store.review_page_queries import ReviewPageWindows
-from warehouse.store.signal_queries import SignalQueries
+from warehouse.store.strip_queries import StripQueries
 from warehouse.store.upload_queries import UploadQueries
-from warehouse.store.window_queries import WindowQueries
 
 
-class Warehouse(IngestQueries, WindowQueries, RecordingQueries, SignalQueries, UploadQueries, ReviewPageWindows):
+class Warehouse(IngestQueries, StripQueries, RecordingQueries, UploadQueries, ReviewPageWindows):
     """Recordings, their windows and signal, patients and splits, labels, data spans, uploads."""

@@ -21,6 +21,25 @@ from warehouse.store.label_queries import LabelQueries
 from warehouse.store.records import DataSpan, LabelUse, WindowSet
 from warehouse.store.window_block import WindowBlock, block_from_columns, block_kinds
 
+_WINDOW_SETS = sa.select(
+    t.window_sets.c.window_set_id,
+    t.recordings.c.recording_id,
+    t.recordings.c.name.label("recording"),
+    t.patients.c.split,
+    t.patients.c.sex,
+    t.patients.c.age_band,
+    t.window_sets.c.lead_slots,
+    t.window_sets.c.n_windows,
+    t.window_sets.c.n_rejected,
+    t.window_sets.c.windowed_s,
+    t.window_sets.c.unusable_s,
+    t.recordings.c.duration_s,
+    t.recordings.c.start_time,
+    t.recordings.c.simulated,
+    t.recordings.c.site,
+    t.recordings.c.device,
+).select_from(t.window_sets.join(t.recordings).join(t.patients))
+
 
 class WindowQueries(LabelQueries):
     """What reads windows: training, scoring, and whoever counts them."""
@@ -55,39 +74,52 @@ class WindowQueries(LabelQueries):
             recordings: only recordings with these names; None for all.
             after_id: only window sets with a larger id.
         """
-        query = (
-            sa.select(
-                t.window_sets.c.window_set_id,
-                t.recordings.c.recording_id,
-                t.recordings.c.name.label("recording"),
-                t.patients.c.split,
-                t.patients.c.sex,
-                t.patients.c.age_band,
-                t.window_sets.c.lead_slots,
-                t.window_sets.c.n_windows,
-                t.window_sets.c.n_rejected,
-                t.window_sets.c.windowed_s,
-                t.window_sets.c.unusable_s,
-                t.recordings.c.duration_s,
-                t.recordings.c.start_time,
-                t.recordings.c.simulated,
-                t.recordings.c.site,
-                t.recordings.c.device,
-            )
-            .select_from(t.window_sets.join(t.recordings).join(t.patients))
-            .where(
-                t.window_sets.c.feature_version == feature_version,
-                t.window_sets.c.window_set_id > after_id,
-                t.recordings.c.superseded_by.is_(None),
-                t.patients.c.split.in_(list(splits)),
-            )
-            .order_by(t.window_sets.c.window_set_id)
-        )
+        query = _WINDOW_SETS.where(
+            t.window_sets.c.feature_version == feature_version,
+            t.window_sets.c.window_set_id > after_id,
+            t.recordings.c.superseded_by.is_(None),
+            t.patients.c.split.in_(list(splits)),
+        ).order_by(t.window_sets.c.window_set_id)
         if recordings is not None:
             query = query.where(t.recordings.c.name.in_(list(recordings)))
         with self.transaction() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [WindowSet(**{**row, "lead_slots": tuple(row["lead_slots"])}) for row in rows]
+            return [_window_set(row) for row in connection.execute(query).mappings()]
+
+    def window_set_of(self, recording_id: int, feature_version: str, *, site: str | None = None) -> WindowSet:
+        """The windows of one recording, whatever its version, in a geometry.
+
+        Raises:
+            NotFoundError: there are none, or they are another site's.
+        """
+        query = _WINDOW_SETS.where(
+            t.window_sets.c.feature_version == feature_version, t.recordings.c.recording_id == recording_id
+        )
+        with self.transaction() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None or (site is not None and row["site"] != site):
+            raise NotFoundError(
+                f"recording {recording_id}", "does not exist in this geometry", "GET /recordings lists recordings."
+            )
+        return _window_set(row)
+
+    def window_set(self, window_id: int, *, site: str | None = None) -> tuple[WindowSet, str]:
+        """The window set a window is of, and its feature version.
+
+        Raises:
+            NotFoundError: there is none, or it is another site's.
+        """
+        query = _WINDOW_SETS.add_columns(t.window_sets.c.feature_version).where(
+            t.window_sets.c.window_set_id == window_id >> t.BEAT_BITS
+        )
+        with self.transaction() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None or (site is not None and row["site"] != site):
+            raise NotFoundError(
+                f"window {window_id}", "does not exist", "GET /anomalies and /recordings lead to windows."
+            )
+        values = dict(row)
+        feature_version = str(values.pop("feature_version"))
+        return _window_set(values), feature_version
 
     def read_labelled_block(self, spec: FeatureSpec, first_id: int, stop_id: int, use: LabelUse) -> WindowBlock:
         """`read_block` with what reviewers said, as training uses it."""
@@ -133,6 +165,28 @@ class WindowQueries(LabelQueries):
         )
         with self.transaction() as connection:
             return copy_out(connection, query, {"first": first_id, "stop": stop_id}, kinds)
+
+    def neighbours(self, window_id: int) -> tuple[int | None, int | None]:
+        """Ids of the usable beats before and after in the same recording; None where there is none."""
+        first = window_id >> t.BEAT_BITS << t.BEAT_BITS
+        query = sa.text(
+            "SELECT (SELECT max(window_id) FROM windows WHERE window_id >= :first AND window_id < :id), "
+            "(SELECT min(window_id) FROM windows WHERE window_id > :id AND window_id < :stop)"
+        )
+        with self.transaction() as connection:
+            row = connection.execute(query, {"first": first, "id": window_id, "stop": first + t.MAX_BEATS}).one()
+        return row[0], row[1]
+
+    def beats_between(self, window_set: WindowSet, start_s: float, end_s: float) -> list[tuple[int, int]]:
+        """Ids, as ranges [first, stop) of at most 4096, of the windows whose R peak is in [start_s, end_s)."""
+        first, stop = window_set.id_range(0, t.MAX_BEATS)
+        query = sa.text(
+            "SELECT min(window_id), max(window_id) + 1 FROM windows WHERE window_id >= :first AND window_id < :stop "
+            "AND r_peak_s >= :start AND r_peak_s < :end"
+        )
+        with self.transaction() as connection:
+            low, high = connection.execute(query, {"first": first, "stop": stop, "start": start_s, "end": end_s}).one()
+        return [] if low is None else [(i, min(i + 4096, high)) for i in range(low, high, 4096)]
 
     def misshapen_windows(self, spec: FeatureSpec, first_id: int, stop_id: int) -> list[tuple[int, datetime, str]]:
         """Windows of a range whose stored bytes do not have the geometry's size: (window_id, recorded_at, detail)."""
@@ -235,3 +289,7 @@ class WindowQueries(LabelQueries):
                 f"data span {span}", "does not exist", "Run `python -m pipelines.train`, which makes one."
             )
         return DataSpan(row.span, row.digest, row.n_windows, row.content)
+
+
+def _window_set(row: Any) -> WindowSet:
+    return WindowSet(**{**row, "lead_slots": tuple(row["lead_slots"])})

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from api_help import Everybody, no_limits
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -63,7 +64,9 @@ def log_lines() -> Iterator[LogLines]:
 def make_app(error: Exception | None = None) -> FastAPI:
     stores = Stores(Warehouse.open(CLOSED), Results.open(CLOSED))
     models = ModelProvider(Registry(error), no_loader, lambda: NOW)
-    return create_app(Services(stores, models, ApiSettings(), lambda: NOW, CollectorRegistry()))
+    return create_app(
+        Services(stores, models, ApiSettings(), lambda: NOW, CollectorRegistry(), Everybody(), no_limits())
+    )
 
 
 def ask(app: FastAPI, url: str, method: str = "GET") -> httpx.Response:
@@ -132,7 +135,7 @@ def test_every_wrong_parameter_is_named() -> None:
 
 def test_typo_is_answered_with_the_parameters_there_are() -> None:
     (found,) = check_problem(ask(make_app(), "/recordings?nam=100"), 422, "invalid-request")["errors"]
-    assert found["send"] == "Parameters: page_size, page_token, name."
+    assert found["send"] == "Parameters: page_size, page_token, name, patient, fields."
 
 
 def test_token_that_points_outside_of_time() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from api_help import Everybody, no_limits
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -18,7 +19,7 @@ from api import problems
 from api.deps import Services
 from api.main import create_app
 from api.model_provider import ModelProvider
-from api.server import listen
+from api.server import listen, require_sign_in_beyond_loopback
 from configs.errors import ConfigurationError
 from configs.settings import ApiSettings
 from warehouse.store import Stores
@@ -34,10 +35,32 @@ CLOSED = "postgresql+psycopg2://someone@127.0.0.1:1/nothing"
 OPERATIONS = {
     ("get", "/anomalies"): "list_anomalies",
     ("get", "/anomalies/{anomaly_id}"): "get_anomaly",
+    ("get", "/episodes"): "list_episodes",
+    ("get", "/episodes/{episode_id}"): "get_episode",
     ("get", "/recordings"): "list_recordings",
+    ("post", "/recordings"): "upload_recordings",
     ("get", "/recordings/{recording_id}"): "get_recording",
+    ("get", "/recordings/{recording_id}/signal"): "get_signal",
+    ("get", "/uploads/{upload_id}"): "get_upload",
+    ("get", "/windows/{window_id}"): "get_window",
+    ("get", "/stats"): "get_stats",
+    ("get", "/reviews"): "list_reviews",
+    ("post", "/reviews"): "create_review",
+    ("get", "/reviews/counts"): "count_reviews",
+    ("post", "/reviews/{review_id}/undo"): "undo_review",
+    ("get", "/feedback/performance"): "get_performance",
+    ("get", "/feedback/errors"): "get_error_analysis",
+    ("get", "/feedback/threshold"): "preview_threshold",
+    ("get", "/feedback/sample"): "sample_beats",
+    ("post", "/score"): "score",
+    ("get", "/exports/anomalies"): "export_anomalies",
+    ("get", "/exports/reviews"): "export_reviews",
+    ("get", "/exports/episodes/{episode_id}/fhir"): "export_episode_as_fhir",
     ("get", "/models"): "list_models",
     ("get", "/models/{model_version}"): "get_model",
+    ("post", "/session"): "sign_in",
+    ("get", "/session"): "get_session",
+    ("delete", "/session"): "sign_out",
     ("get", "/health/live"): "get_live",
     ("get", "/health/ready"): "get_ready",
     ("get", "/metrics"): "get_metrics",
@@ -52,8 +75,9 @@ def no_loader(model: ModelVersion) -> Any:
 def app() -> FastAPI:
     results = Results.open(CLOSED)
     models = ModelProvider(results, no_loader, lambda: NOW)
+    stores = Stores(Warehouse.open(CLOSED), results)
     return create_app(
-        Services(Stores(Warehouse.open(CLOSED), results), models, ApiSettings(), lambda: NOW, CollectorRegistry())
+        Services(stores, models, ApiSettings(), lambda: NOW, CollectorRegistry(), Everybody(), no_limits())
     )
 
 
@@ -83,7 +107,7 @@ def test_document_describes_every_problem_and_every_reference_holds(app: FastAPI
     response = get(app, "/openapi.json")
     document = response.json()
     listing = document["paths"]["/anomalies"]["get"]["responses"]
-    assert set(listing) == {"200", "404", "422", "503"}
+    assert set(listing) == {"200", "401", "403", "404", "422", "429", "503"}
     for status in ("404", "422", "503"):
         schema = listing[status]["content"]["application/problem+json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/Problem"}
@@ -127,11 +151,15 @@ def test_page_needs_no_network(app: FastAPI) -> None:
     assert get(app, "/").headers["location"] == "/docs"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1"])
-def test_other_machines_are_kept_out(host: str) -> None:
-    with pytest.raises(ConfigurationError, match="no sign-in yet") as caught:
-        listen(host, 0)
-    assert caught.value.exit_code == 2
+@pytest.mark.parametrize("host", ["0.0.0.0", ""])
+def test_other_machines_are_kept_out_without_sign_in(host: str) -> None:
+    with listen(host, 0) as listener:
+        with pytest.raises(ConfigurationError, match="nobody has to sign in") as caught:
+            require_sign_in_beyond_loopback(host, listener, has_sign_in=False)
+        assert caught.value.exit_code == 2
+        require_sign_in_beyond_loopback(host, listener, has_sign_in=True)
+    with listen("127.0.0.1", 0) as listener:
+        require_sign_in_beyond_loopback("127.0.0.1", listener, has_sign_in=False)
 
 
 def test_unknown_host() -> None:
