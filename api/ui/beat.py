@@ -6,8 +6,12 @@ from typing import Annotated, Any, Final
 import numpy as np
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse, Response
+from starlette.background import BackgroundTask
 
+from api.access import ADMIN, REVIEW
+from api.deferral import reasons_to_defer
 from api.queries import MAX_ID, parse_anomaly_id
+from api.reviewing import deliver, review_beat
 from api.ui.opened import open_recording
 from api.ui.page import FormDep, Page, PageDep, PageRoute, local_path, see_other, with_query
 from api.ui.recordings import cache_of
@@ -15,7 +19,7 @@ from api.ui.strips import beat_pictures, clock_text, strip_length
 from api.ui.worklist import WorkListDep, neighbours_of
 from configs.errors import NotFoundError, RequestError
 from warehouse.signal.ecg import AamiClass
-from warehouse.store.records import Beat, Opinion
+from warehouse.store.records import Opinion
 from warehouse.store.review_state import CAUSES, LABELS_OF, VERDICTS
 
 MAX_COMMENT: Final = 2000
@@ -32,10 +36,16 @@ def anomaly(
     anomaly_id: AnomalyId,
     listing: WorkListDep,
     undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    sampled: Annotated[str, Query(max_length=3)] = "",
 ) -> HTMLResponse:
-    """The strip and the review of one beat; `undo` is a review just given, which can be taken back."""
+    """The strip and the review of one beat.
+
+    Args:
+        undo: a review just given, which can be taken back.
+        sampled: "yes" for a beat of the random sample.
+    """
     services, row = page.services, _row(page, anomaly_id)
-    opened = open_recording(services, cache_of(page), row["recording_id"], row["model_version"])
+    opened = open_recording(services, cache_of(page), row["recording_id"], page.reader.site, row["model_version"])
     if row["window_id"] not in opened.beats.window_id:
         raise NotFoundError(f"window of anomaly {anomaly_id}", "is no longer in the warehouse", "Go on with the next.")
     typical = cache_of(page).typical(services, opened)
@@ -46,6 +56,8 @@ def anomaly(
     at = int(np.flatnonzero(pictures.block.window_id == row["window_id"])[0])
     return page.html(
         "beat.html", row=row, opened=opened, pictures=pictures, anomaly_id=anomaly_id, listing=listing, undo=undo,
+        sampled=sampled == "yes",
+        reasons=_reasons(page, row, opened.model.threshold, float(pictures.block.quality[at])),
         before=before, after=after, verdicts=VERDICTS, labels_of=LABELS_OF, causes=CAUSES,
         reviews=results.reviews(page.reader.site, window_id=row["window_id"], limit=SHOWN_REVIEWS),
         rr_ms=[round(float(v) * 1000) or None for v in pictures.block.rr[at]],
@@ -59,11 +71,13 @@ def review(page: PageDep, anomaly_id: AnomalyId, listing: WorkListDep, form: For
     """Keeps what the reader says, and goes on to the next beat of the list."""
     page.check_form(form)
     row = _row(page, anomaly_id)
-    beat = Beat(row["window_id"], row["recording_id"], row["score"], True)
     _, after = neighbours_of(page, listing, row)  # before the review: it may take the beat off the list
-    added = page.services.stores.results.add_reviews(page.reader.site, [beat], _opinion(page, form, row))
-    path = f"/ui/anomalies/{after}" if after else "/ui"
-    return see_other(with_query(path, listing.query(), undo=added[0]["review_id"]))
+    stores, opinion = page.services.stores, _opinion(page, form, row)
+    added = review_beat(stores, page.reader.site, row["window_id"], opinion)
+    path = "/ui/sample" if opinion.sampled else f"/ui/anomalies/{after}" if after else "/ui"
+    response = see_other(with_query(path, listing.query(), undo=added[0]["review_id"]))
+    response.background = BackgroundTask(deliver, stores)
+    return response
 
 
 @router.post("/ui/reviews/{review_id}/undo")
@@ -72,16 +86,51 @@ def undo_review(page: PageDep, review_id: Annotated[int, Path(ge=1, le=MAX_ID)],
     page.check_form(form)
     reader, results = page.reader, page.services.stores.results
     said = results.review(reader.site, review_id)
-    if said["reviewer"] != reader.name:
+    if said["reviewer"] != reader.name and not reader.may(ADMIN):
         raise RequestError(f"review {review_id}", "is somebody else's", "Give your own review instead.")
     results.undo(reader.site, review_id, reader.name, reader.role)
     back = local_path(form.get("back"))
     query = back.partition("?")[2]
-    return see_other(f"/ui/anomalies/{said['model_version']}-{said['window_id']}" + (f"?{query}" if query else ""))
+    url = f"/ui/anomalies/{said['model_version']}-{said['window_id']}" + (f"?{query}" if query else "")
+    response = see_other(url)
+    response.background = BackgroundTask(deliver, page.services.stores)
+    return response
+
+
+@router.get("/ui/sample")
+def sample(page: PageDep, undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None) -> Response:
+    """A beat drawn at random of those that were not flagged and that nobody reviewed."""
+    page.reader.require(REVIEW)
+    version, seed = page.services.models.stable().model_version, int(page.services.clock().timestamp() * 1e6)
+    rows = page.services.stores.results.random_beats(version, page.reader.site, 1, flagged=False, seed=seed)
+    if not rows:
+        return see_other("/ui/analysis")
+    return see_other(with_query(f"/ui/anomalies/{version}-{rows[0]['window_id']}", sampled="yes", undo=undo))
 
 
 def _row(page: Page, anomaly_id: str) -> dict[str, Any]:
-    return page.services.stores.results.anomaly(*parse_anomaly_id(anomaly_id), site=page.reader.site)
+    """The beat's result: an anomaly, or any other scored beat, which the random sample hands out.
+
+    Raises:
+        NotFoundError: this version has not scored it, or it is another site's.
+    """
+    model_version, window_id = parse_anomaly_id(anomaly_id)
+    stores, site = page.services.stores, page.reader.site
+    try:
+        return stores.results.anomaly(model_version, window_id, site=site)
+    except NotFoundError:
+        window_set, _ = stores.warehouse.window_set(window_id, site=site)
+        score = stores.results.score_of(model_version, window_id)
+        if score is None:
+            raise
+    state = stores.results.review_states([window_id])[window_id]
+    opened = open_recording(page.services, cache_of(page), window_set.recording_id, site, model_version)
+    return {
+        **score, "recording": window_set.recording, "episode_id": None, "label": AamiClass.UNLABELLED,
+        "r_peak_s": float(opened.beats.time_s[np.searchsorted(opened.beats.window_id, window_id)]),
+        "lead": window_set.lead_slots[score["lead_slot"]], "review_status": state.status, "verdict": state.verdict,
+        "review_label": state.label, "cause": state.cause, "reviewers": state.reviewers,
+    }  # fmt: skip
 
 
 def _opinion(page: Page, form: Mapping[str, str], row: Mapping[str, Any]) -> Opinion:
@@ -102,7 +151,10 @@ def _opinion(page: Page, form: Mapping[str, str], row: Mapping[str, Any]) -> Opi
         raise RequestError("cause", "is not on the list", f"Choose one of {', '.join(CAUSES)}.")
     if comment is not None and len(comment) > MAX_COMMENT:
         raise RequestError("comment", f"has more than {MAX_COMMENT} characters", "Shorten it.")
-    return Opinion(page.reader.name, page.reader.role, row["model_version"], verdict, label, cause, comment)
+    return Opinion(
+        page.reader.name, page.reader.role, row["model_version"], verdict, label, cause, comment,
+        sampled=form.get("sampled") == "yes",
+    )  # fmt: skip
 
 
 def _reference(row: Mapping[str, Any]) -> str | None:
@@ -113,3 +165,11 @@ def _episode(page: Page, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if row["episode_id"] is None:
         return None
     return page.services.stores.results.episode(row["model_version"], row["episode_id"], site=page.reader.site)
+
+
+def _reasons(page: Page, row: Mapping[str, Any], threshold: float, quality: float) -> list[str]:
+    """Why a human should look at it before anything is done with it."""
+    return reasons_to_defer(
+        page.services.settings, score=row["score"], threshold=threshold, familiarity=row.get("familiarity"),
+        quality=quality, known=row.get("quality") is not None,
+    )  # fmt: skip

@@ -10,19 +10,19 @@ from typing import Any, Final
 import numpy as np
 
 from api.deps import Services
-from api.ui.signal import FloatArray, Signal, stitch, window_start
+from api.ui.signal import FloatArray, Signal, window_start
 from api.ui.strip import Beat, Explained
-from api.ui.timeline import Beats, Span
+from api.ui.timeline import Beats, Envelope, Span
 from configs.contract import MV_PER_COUNT, FeatureSpec
 from configs.errors import ModelUnavailableError, NotFoundError
 from warehouse.store.binary_copy import to_microseconds
-from warehouse.store.records import ModelVersion
+from warehouse.store.records import ModelVersion, WindowSet
 from warehouse.store.tables import BEAT_BITS, MAX_BEATS
 from warehouse.store.window_block import WindowBlock
 
 KEPT_RECORDINGS: Final = 8
 TYPICAL_BEATS: Final = 60
-READ_AROUND: Final = 2  # windows further out that may still reach into a stretch
+LONGEST_PIECED_S: Final = 300.0
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,13 @@ class Opened:
 
     Attributes:
         row: its header, and the patient's pseudonym, sex and age band.
-        window_set: how it was cut for `model`.
+        window_set: how it was cut for `model`; windows: the same, as its queries take it.
         summary: what `model` found; None while it is not scored.
     """
 
     row: Mapping[str, Any]
     window_set: Mapping[str, Any]
+    windows: WindowSet
     spec: FeatureSpec
     model: ModelVersion
     summary: Mapping[str, Any] | None
@@ -108,14 +109,16 @@ class BeatCache:
                 cache.popitem(last=False)
 
 
-def open_recording(services: Services, cache: BeatCache, recording_id: int, model_version: int | None = None) -> Opened:
+def open_recording(
+    services: Services, cache: BeatCache, recording_id: int, site: str, model_version: int | None = None
+) -> Opened:
     """Opens a recording as a model version sees it; as the one that serves it when None.
 
     Raises:
-        NotFoundError: there is no such recording, or it was not cut for this model.
+        NotFoundError: there is no such recording at this site, or it was not cut for this model.
         ModelUnavailableError: no model was ever pushed.
     """
-    row = services.stores.warehouse.recording(recording_id)
+    row = services.stores.warehouse.recording(recording_id, site=site)
     model = services.models.serving(row["name"]) if model_version is None else services.models.version(model_version)
     window_set = next((s for s in row["window_sets"] if s["feature_version"] == model.feature_version), None)
     if window_set is None:
@@ -129,7 +132,8 @@ def open_recording(services: Services, cache: BeatCache, recording_id: int, mode
     state = summary["updated_at"] if summary else None
     beats = cache.beats(services, model.model_version, window_set, state)
     beats = Beats(beats.window_id, beats.time_s - _start_s(row["start_time"]), beats.score, beats.flagged)
-    return Opened(row, window_set, FeatureSpec.model_validate(model.feature_spec), model, summary, beats)
+    windows = services.stores.warehouse.window_set_of(recording_id, model.feature_version, site=site)
+    return Opened(row, window_set, windows, FeatureSpec.model_validate(model.feature_spec), model, summary, beats)
 
 
 def _start_s(start_time: datetime) -> float:
@@ -175,7 +179,25 @@ def read_stretch(services: Services, opened: Opened, start_s: float, end_s: floa
     ids = opened.beats.window_id[low:high]
     first, stop = (int(ids[0]), int(ids[-1]) + 1) if len(ids) else (0, 0)
     block = services.stores.warehouse.read_block(opened.spec, first, stop, well_formed=True)
-    return stitch(block, opened.spec, start_s, end_s), block
+    strip = services.stores.warehouse.strip(opened.windows, opened.spec, start_s, end_s)
+    mv = np.full((len(strip.samples_mv), opened.spec.n_leads), np.nan, dtype=np.float32)
+    mv[:, [slot for slot, lead in enumerate(opened.leads) if lead]] = strip.samples_mv
+    return Signal(strip.first_sample / strip.sampling_rate_hz, strip.sampling_rate_hz, mv), block
+
+
+def read_envelope(services: Services, opened: Opened, start_s: float, end_s: float, max_points: int) -> Envelope | None:
+    """The first lead of [start_s, end_s), at most `max_points` moments of it.
+
+    None where it would have to be pieced together from more than a few minutes of windows: recordings that came in
+    before the signal itself was kept.
+    """
+    warehouse, leads = services.stores.warehouse, [lead for lead in opened.leads if lead]
+    stored = bool(warehouse.has_signal([opened.windows.window_set_id]))
+    if not leads or (not stored and end_s - start_s > LONGEST_PIECED_S):
+        return None
+    found = warehouse.overview(opened.windows, opened.spec, start_s, end_s, max_points)
+    time_s = found.start_s + np.arange(len(found.low_mv)) * found.step_s
+    return Envelope(leads[0], time_s, found.low_mv[:, 0], found.high_mv[:, 0])
 
 
 def beats_between(opened: Opened, start_s: float, end_s: float, target_id: int | None = None) -> list[Beat]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlencode
@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
+from api.access import READ, REVIEW, Principal, check_csrf
 from api.deps import Services, ServicesDep
 from api.ui.drawing import Drawing
 from api.ui.i18n import LANGUAGES, Words, choose_language
@@ -43,15 +44,6 @@ _environment = Environment(
 
 
 @dataclass(frozen=True)
-class Reader:
-    """Who looks at the page."""
-
-    name: str
-    role: str
-    site: str
-
-
-@dataclass(frozen=True)
 class Page:
     """One request for a page."""
 
@@ -60,19 +52,26 @@ class Page:
     words: Words
     theme: str
     paper: Paper
-    reader: Reader
+    signed_in: Principal | None
 
     @property
-    def csrf(self) -> str:
-        """What a form on this page carries, so that no other site can post it."""
-        return ""
+    def reader(self) -> Principal:
+        """Who looks at the page; there is somebody on every page but those that `StrangerDep` makes."""
+        assert self.signed_in is not None
+        return self.signed_in
 
     @property
     def may_review(self) -> bool:
-        return self.reader.role in ("reviewer", "admin")
+        return self.reader.may(REVIEW)
 
     def check_form(self, form: Mapping[str, str]) -> None:
-        """Refuses a posted form that is not of this page, or that its reader may not post."""
+        """Refuses a posted form that is not of this page, or that its reader may not post.
+
+        Raises:
+            RefusedError: 403.
+        """
+        check_csrf(self.reader, form.get("csrf", ""))
+        self.reader.require(REVIEW)
 
     @property
     def width_mm(self) -> float:
@@ -89,9 +88,10 @@ class Page:
     def html(self, template: str, *, status: int = 200, **context: Any) -> HTMLResponse:
         """A page from a template."""
         shared = {
-            "page": self, "t": self.words, "lang": self.words.language, "languages": LANGUAGES, "theme": self.theme,
-            "path": self.request.url.path, "svg": _svg, "paper": self.paper, "speeds": SPEEDS_MM_S,
-            "gains": GAINS_MM_MV, "url": with_query, "here": self.here, "to_json": _to_json,
+            "page": self, "signed_in": self.signed_in, "t": self.words, "lang": self.words.language,
+            "languages": LANGUAGES, "theme": self.theme, "path": self.request.url.path, "svg": _svg,
+            "paper": self.paper, "speeds": SPEEDS_MM_S, "gains": GAINS_MM_MV, "url": with_query, "here": self.here,
+            "to_json": _to_json,
         }  # fmt: skip
         text = _environment.get_template(template).render(**shared, **context)
         response = HTMLResponse(text, status_code=status, headers=dict(HEADERS))
@@ -103,20 +103,41 @@ class Page:
     @property
     def here(self) -> str:
         """Path and query of this page."""
-        query = self.request.url.query
-        return self.request.url.path + (f"?{query}" if query else "")
+        return _asked_for(self.request)
 
 
-def _page(request: Request, services: ServicesDep) -> Page:
+def _stranger(request: Request, services: ServicesDep) -> Page:
+    """A page for whoever asks, signed in or not."""
     query, cookies = request.query_params, request.cookies
     language = choose_language(cookies.get(COOKIES["lang"]), request.headers.get("accept-language", ""))
     theme = cookies.get(COOKIES["theme"], "auto")
     paper = Paper.parse(*(query.get(name) or cookies.get(COOKIES[name]) for name in ("speed", "gain")))
-    return Page(request, services, Words(language), theme if theme in THEMES else "auto", paper,
-                Reader("local", "reviewer", "main"))  # fmt: skip
+    return Page(request, services, Words(language), theme if theme in THEMES else "auto", paper, None)
+
+
+StrangerDep = Annotated[Page, Depends(_stranger)]
+
+
+def _page(page: StrangerDep) -> Page:
+    """A page for somebody who may read.
+
+    Raises:
+        SignInNeededError: nobody is signed in.
+        RefusedError: they may not, or ask too often.
+    """
+    principal = page.services.access.principal(page.request, check_csrf_header=False)
+    if principal is None:
+        raise SignInNeededError
+    page.services.limits.take(principal.credential)
+    principal.require(READ)
+    return replace(page, signed_in=principal)
 
 
 PageDep = Annotated[Page, Depends(_page)]
+
+
+class SignInNeededError(Exception):
+    """Nobody is signed in: the reader is sent to sign in, and then back."""
 
 
 async def _form(request: Request) -> Mapping[str, str]:
@@ -165,10 +186,19 @@ class PageRoute(APIRoute):
         async def handle_page(request: Request) -> Response:
             try:
                 return await handle(request)
+            except SignInNeededError:
+                return see_other(with_query("/ui/sign-in", back=_asked_for(request)))
             except (EcgError, HTTPException, RequestValidationError) as error:
                 return await _error_page(request, error)
 
         return handle_page
+
+
+def _asked_for(request: Request) -> str:
+    """Path and query to come back to; a posted form is not posted again."""
+    if request.method != "GET":
+        return "/ui"
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 async def _error_page(request: Request, error: Exception) -> Response:
@@ -176,7 +206,7 @@ async def _error_page(request: Request, error: Exception) -> Response:
     handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
     problem = await handler(request, error)
     told = json.loads(bytes(problem.body))
-    page = _page(request, request.app.state.services)
+    page = _stranger(request, request.app.state.services)
     response = page.html("error.html", status=problem.status_code, problem=told)
     if "retry-after" in problem.headers:
         response.headers["Retry-After"] = problem.headers["retry-after"]

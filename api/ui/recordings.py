@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 
 from api.queries import MAX_ID
 from api.ui.drawing import Drawing
-from api.ui.opened import BeatCache, Opened, open_recording
+from api.ui.opened import BeatCache, Opened, open_recording, read_envelope
 from api.ui.page import HEADERS, Page, PageDep, PageRoute
 from api.ui.strips import clock_text, plain_strip, stretch_around, strip_length
 from api.ui.timeline import View, draw_timeline
@@ -26,7 +26,7 @@ Seconds = Annotated[float | None, Query(ge=0, le=1e9, allow_inf_nan=False)]
 @router.get("/ui/recordings")
 def recordings(page: PageDep, after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0) -> HTMLResponse:
     """Recordings in order of ingest, with what was found in them."""
-    rows = page.services.stores.warehouse.recordings(after_id=after, limit=101)
+    rows = page.services.stores.warehouse.recordings(after_id=after, limit=101, site=page.reader.site)
     model, release = page.services.models.stable(), page.services.models.release()
     found = {s["recording_id"]: s for s in page.services.stores.results.summaries()
              if s["model_version"] == release.version_for(s["recording"])}  # fmt: skip
@@ -41,10 +41,10 @@ def recording(
     page: PageDep, recording_id: RecordingId, start_s: Seconds = None, end_s: Seconds = None, at_s: Seconds = None
 ) -> HTMLResponse:
     """One recording: timeline, a strip of it, episodes."""
-    opened = open_recording(page.services, cache_of(page), recording_id)
+    opened = open_recording(page.services, cache_of(page), recording_id, page.reader.site)
     results, version = page.services.stores.results, opened.model.model_version
     episodes = results.episodes_of_recording(version, recording_id, EPISODES_SHOWN)
-    peaks = results.peaks_of_episodes(version, [episode["episode_id"] for episode in episodes])
+    peaks = results.peaks_of_episodes(version, recording_id, [episode["episode_id"] for episode in episodes])
     view = view_of(opened, page, start_s, end_s)
     middle = at_s if at_s is not None else _first_of_interest(opened, view)
     return page.html(
@@ -59,14 +59,14 @@ def timeline_part(
     page: PageDep, recording_id: RecordingId, start_s: Seconds = None, end_s: Seconds = None
 ) -> HTMLResponse:
     """The timeline's drawing alone, of another view."""
-    opened = open_recording(page.services, cache_of(page), recording_id)
+    opened = open_recording(page.services, cache_of(page), recording_id, page.reader.site)
     return HTMLResponse(timeline(page, opened, view_of(opened, page, start_s, end_s)).svg("timeline"), headers=HEADERS)
 
 
 @router.get("/ui/recordings/{recording_id}/strip")
 def strip_part(page: PageDep, recording_id: RecordingId, at_s: Seconds = None) -> HTMLResponse:
     """The strip's drawing alone, at another moment."""
-    opened = open_recording(page.services, cache_of(page), recording_id)
+    opened = open_recording(page.services, cache_of(page), recording_id, page.reader.site)
     return HTMLResponse(strip_at(page, opened, at_s or 0.0).svg("strip"), headers=HEADERS)
 
 
@@ -98,7 +98,8 @@ def timeline(page: Page, opened: Opened, view: View, *, links: bool = True) -> D
         unusable=t("timeline.unusable"), clock=clock, reason=lambda reason: t.term("reason", reason),
     )  # fmt: skip
     link = (lambda window_id: f"/ui/anomalies/{version}-{window_id}") if links else None
-    return draw_timeline(opened.beats, opened.spans, view, words, link)
+    signal = read_envelope(page.services, opened, view.start_s, view.end_s, int(view.width * 3))
+    return draw_timeline(opened.beats, opened.spans, view, words, link, signal)
 
 
 def strip_at(page: Page, opened: Opened, at_s: float) -> Drawing:

@@ -92,10 +92,10 @@ def make_report(page: Page, recording_id: int, n_episodes: int, *, confirmed: bo
     Args:
         confirmed: only episodes whose highest beat a reader confirmed.
     """
-    opened = open_recording(page.services, cache_of(page), recording_id)
+    opened = open_recording(page.services, cache_of(page), recording_id, page.reader.site)
     t, results = page.words, page.services.stores.results
     found = results.episodes_of_recording(opened.model.model_version, recording_id, 1000 if confirmed else n_episodes)
-    peaks = results.peaks_of_episodes(opened.model.model_version, [e["episode_id"] for e in found])
+    peaks = results.peaks_of_episodes(opened.model.model_version, recording_id, [e["episode_id"] for e in found])
     states = results.review_states(peaks.values())
     if confirmed:
         sure = {i for i, window in peaks.items() if _is_confirmed(states[window])}

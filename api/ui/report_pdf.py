@@ -74,6 +74,7 @@ STYLES: Final = {
     "lane": _Style(stroke=LINE),
     "lane-line": _Style(stroke=LINE, width=0.15),
     "lane-name": _Style(fill=QUIET, bold=True),
+    "signal-bar": _Style(stroke="#3c3e44", width=0.15),
     "rate": _Style(stroke="#14617a", width=0.3),
     "rate-band": _Style(fill="#b9dbe4"),
     "flag-tick": _Style(fill="#9b2039"),

@@ -15,6 +15,7 @@ Times = npt.NDArray[np.float64]
 LEFT_MM: Final = 18.0
 RATE_MM: Final = 36.0
 FLAGS_MM: Final = 13.0
+SIGNAL_MM: Final = 16.0
 UNUSABLE_MM: Final = 5.0
 AXIS_MM: Final = 6.0
 MAX_TICKS: Final = 500  # flagged beats in view up to which each is drawn, and a link
@@ -67,6 +68,16 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Envelope:
+    """Least and greatest of one lead at each of n moments: times in seconds, float32 (n,) millivolts, NaN: none."""
+
+    lead: str
+    time_s: Times
+    low_mv: npt.NDArray[np.float32]
+    high_mv: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class View:
     """The stretch [start_s, end_s) of a recording, on a drawing `width` millimetres wide."""
 
@@ -83,20 +94,28 @@ class View:
 
 
 def draw_timeline(
-    beats: Beats, spans: Sequence[Span], view: View, words: Words, link: Callable[[int], str] | None = None
+    beats: Beats,
+    spans: Sequence[Span],
+    view: View,
+    words: Words,
+    link: Callable[[int], str] | None = None,
+    signal: Envelope | None = None,
 ) -> Drawing:
     """The timeline of a view.
 
     Args:
+        signal: of the view; None where there is none.
         link: where a flagged beat's tick leads to; None for print.
     """
-    height = RATE_MM + FLAGS_MM + UNUSABLE_MM + AXIS_MM
+    height = RATE_MM + FLAGS_MM + SIGNAL_MM + UNUSABLE_MM + AXIS_MM
     sheet = Drawing(round(view.width, 2), height, words.label)
     sheet.facts = {"x0": LEFT_MM, "start-s": f"{view.start_s:.3f}", "end-s": f"{view.end_s:.3f}", "right": 2}
     sheet.add(Box(LEFT_MM, 0, view.width - LEFT_MM - 2, height - AXIS_MM, "lane"))
     _axis(sheet, view, words)
     _rate(sheet, beats, view, words)
     _flags(sheet, beats, view, words, link)
+    if signal is not None:
+        _signal(sheet, signal, view)
     _unusable(sheet, spans, view, words)
     return sheet
 
@@ -191,8 +210,28 @@ def _share_flagged(sheet: Drawing, time_s: Times, flagged: npt.NDArray[np.bool_]
         sheet.add(Box(float(x[i]), bottom - tall, float(x[i + 1] - x[i]) * 0.9, tall, "flag-bar"))
 
 
+def _signal(sheet: Drawing, signal: Envelope, view: View) -> None:
+    """One lead from its least to its greatest value at each moment; a line where these are the same."""
+    top, room = RATE_MM + FLAGS_MM, SIGNAL_MM - 1.0
+    low, high = signal.low_mv.astype(np.float64), signal.high_mv.astype(np.float64)
+    known = np.isfinite(low)
+    if known.any():
+        # An artefact or two may run over the edge, but do not make the heart small.
+        least, most = np.percentile(low[known], 2), np.percentile(high[known], 98)
+        margin = 0.25 * max(most - least, 0.2)
+        least, most = least - margin, most + margin
+        x = view.x(signal.time_s)
+        y_low, y_high = (top + 0.5 + (most - np.clip(v, least, most)) / (most - least) * room for v in (low, high))
+        if np.array_equal(low[known], high[known]):
+            sheet.add(Curve(np.column_stack([x, y_low]), "signal"))
+        else:
+            sheet.add(Lines(np.column_stack([x, y_high, x, np.maximum(y_low, y_high + 0.15)])[known], "signal-bar"))
+    sheet.add(Lines(np.array([(LEFT_MM, top + SIGNAL_MM, view.width - 2, top + SIGNAL_MM)]), "lane-line"))
+    sheet.add(Text(LEFT_MM - 1, top + 8.5, signal.lead, "axis", "end"))
+
+
 def _unusable(sheet: Drawing, spans: Sequence[Span], view: View, words: Words) -> None:
-    top = RATE_MM + FLAGS_MM
+    top = RATE_MM + FLAGS_MM + SIGNAL_MM
     sheet.add(Text(LEFT_MM - 1, top + 3.6, words.unusable, "axis", "end"))
     for span in spans:
         start, end = np.clip(view.x([span.start_s, span.end_s]), LEFT_MM, view.width - 2)

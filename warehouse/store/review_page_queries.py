@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 
 from configs.contract import FeatureSpec
@@ -77,14 +79,25 @@ class ReviewPageResults(Repository):
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def peaks_of_episodes(self, model_version: int, episode_ids: Sequence[int]) -> dict[int, int]:
-        """Episode to the window of its highest score."""
-        a = t.anomalies.c
-        query = (
-            sa.select(a.episode_id, a.window_id)
-            .distinct(a.episode_id)
-            .where(a.model_version == model_version, a.episode_id.in_([int(i) for i in episode_ids]))
-            .order_by(a.episode_id, a.score.desc(), a.window_id)
+    def peaks_of_episodes(self, model_version: int, recording_id: int, episode_ids: Sequence[int]) -> dict[int, int]:
+        """Episode to the window of its highest score, for episodes of one recording."""
+        query = sa.text(
+            "SELECT DISTINCT ON (episode_id) episode_id, window_id FROM anomalies "
+            "WHERE model_version = :v AND recording_id = :recording AND episode_id = ANY(:ids) "
+            "ORDER BY episode_id, score DESC, window_id"
         )
         with self.transaction() as connection:
-            return {row.episode_id: row.window_id for row in connection.execute(query)}
+            given = {"v": model_version, "recording": recording_id, "ids": [int(i) for i in episode_ids]}
+            found = connection.execute(query, given)
+            return {row.episode_id: row.window_id for row in found}
+
+    def reviewed_scores(self, model_version: int, site: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Scores (n,) of the beats that readers decided on, and whether they were confirmed (n,)."""
+        query = sa.text(
+            "SELECT s.score, r.verdict = 'confirm' FROM review_states r "
+            "JOIN scores s ON s.model_version = :v AND s.window_id = r.window_id "
+            "WHERE r.site = :site AND r.verdict IS NOT NULL"
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query, {"v": model_version, "site": site}).all()
+        return np.array([row[0] for row in rows], np.float32), np.array([row[1] for row in rows], np.bool_)
