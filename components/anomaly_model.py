@@ -209,7 +209,9 @@ def _interpolate(raw: tf.Tensor, calibration: TailCalibration) -> tf.Tensor:
     x, y = calibration.raw, calibration.score
     slopes = np.append(np.diff(y) / np.diff(x), calibration.tail_slope)
     knots = tf.constant(x, tf.float32)
-    k = tf.maximum(tf.searchsorted(knots, raw, side="right") - 1, 0)
+    # Counted, not searched: the knots are few, and runtimes for small devices know no search.
+    reached = tf.cast(raw[:, tf.newaxis] >= knots[tf.newaxis, :], tf.int32)
+    k = tf.maximum(tf.reduce_sum(reached, axis=1) - 1, 0)
     score = tf.gather(tf.constant(y, tf.float32), k) + (raw - tf.gather(knots, k)) * tf.gather(
         tf.constant(slopes, tf.float32), k
     )

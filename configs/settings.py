@@ -92,7 +92,7 @@ class EvaluationSettings(_Section):
 class ScoringSettings(_Section):
     """Batch scoring."""
 
-    block_windows: int = Field(8192, ge=1, description="Windows read, scored and committed at a time.")
+    block_windows: int = Field(4096, ge=1, description="Windows read, scored and committed at a time.")
     batch_size: int = Field(1024, ge=1, description="Windows a model call.")
     beam_args: tuple[str, ...] = Field(("--runner=DirectRunner",), description="Beam pipeline options, one an item.")
     episode_gap_beats: int = Field(

@@ -1,7 +1,9 @@
 """`make bench`: how fast this machine moves windows, each figure beside a peer or a limit of the same run."""
 
+import os
 import shutil
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,54 +18,96 @@ import typer
 from psycopg2.extras import execute_values
 from rich.table import Table
 
-from configs import cli
+from configs import cli, contract
 from configs.contract import FeatureSpec
-from configs.errors import ModelUnavailableError
+from configs.errors import ModelUnavailableError, RequestError
 from configs.settings import Settings, load_settings
 from pipelines.demo import HOME
-from pipelines.score import score
-from serving.model_files import version_dir
+from pipelines.speed_clients import bench_clients
+from pipelines.speed_holter import bench_holter
+from pipelines.speed_scoring import bench_scoring, scored_windows, spread
+from pipelines.train import train
 from warehouse.ingest import ingest
 from warehouse.signal.ecg import WindowChunk
 from warehouse.signal.readers import find_sources
 from warehouse.signal.simulate import simulate_recording
 from warehouse.signal.windows import cut_windows
 from warehouse.store import Stores, open_stores
-from warehouse.store import tables as t
 
 OUTPUT = Path("build/bench.json")
+PARTS = ("copy", "ingest", "scoring", "clients", "holter", "training", "peers")
+PEERS_PYTHON = Path(".venv-peers/bin/python")
+_PEERS_TRAIN = 4000  # normal windows the peers learn from: their speed does not depend on it
 
 
 def main(
     repeats: Annotated[int, typer.Option(min=1, help="Times each figure is measured; the median is shown.")] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this part (see above); may be given again. Default: all.")
+    ] = None,
+    grpc: Annotated[str | None, typer.Option(help="TensorFlow Serving with the demo's model, by gRPC.")] = None,
+    rest: Annotated[str | None, typer.Option(help="The same by REST, http://HOST:8501.")] = None,
     json_file: Annotated[Path, typer.Option("--json", help="Write the figures here.")] = OUTPUT,
 ) -> None:
-    """Measure COPY both ways, ingest, and scoring; needs the model and windows that `make demo` left in build/demo."""
+    """Measure this machine; needs the model and windows that `make demo` left in build/demo.
+
+    Parts: copy (windows into and out of PostgreSQL), ingest (with ECG_MITDB_DIR), scoring, clients (one window through
+    each model client), holter (24 hours), training (what TFX adds), peers (after `make peers`).
+    """
     settings = load_settings(overrides={"data_dir": HOME / "data"})
     if not (HOME / "data" / "postgres").is_dir():
         raise ModelUnavailableError(
             str(HOME), "holds no windows and no model", "Run `make demo ARGS=--no-serve` first."
         )
-    figures: dict[str, Any] = {}
+    chosen = set(only or PARTS)
+    if unknown := chosen - set(PARTS):
+        raise RequestError(f"--only {', '.join(sorted(unknown))}", "is no part", f"Parts: {', '.join(PARTS)}.")
+    figures: dict[str, Any] = {"load_before": os.getloadavg()[0], "cores": os.cpu_count()}
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))
+    scratch.chmod(0o755)  # the embedded server runs as another user when this is root
+    servers = {name: address for name, address in (("grpc", grpc), ("rest", rest)) if address is not None}
     try:
-        with open_stores(None, None, scratch) as stores:
-            figures |= bench_copy(stores, settings.features, repeats)
-        if settings.mitdb_dir is not None:
-            figures |= bench_ingest(settings, scratch / "ingest")
-        with (
-            open_stores(None, None, settings.data_dir) as demo,
-            open_stores(demo.warehouse.url, None, scratch) as mixed,
-        ):
-            figures |= bench_scoring(settings, demo, mixed, repeats)
+        with open_stores(None, None, settings.data_dir) as demo:
+            parts: dict[str, Callable[[], dict[str, Any]]] = {
+                "copy": lambda: _in_scratch(scratch / "copy", lambda s: bench_copy(s, settings.features, repeats)),
+                "ingest": lambda: bench_ingest(settings, scratch / "ingest") if settings.mitdb_dir else {},
+                "scoring": lambda: _in_scratch(
+                    scratch / "scoring", lambda s: bench_scoring(settings, demo, s, repeats)
+                ),
+                "clients": lambda: bench_clients(settings, demo, servers),
+                "holter": lambda: bench_holter(settings, demo, scratch),
+                "training": lambda: bench_training(settings, demo),
+                "peers": lambda: bench_peers(settings, demo, scratch, figures["score_windows_per_s"]["median"]),
+            }
+            for name in PARTS:
+                if name not in chosen:
+                    continue
+                if name == "peers" and not (PEERS_PYTHON.is_file() and "score_windows_per_s" in figures):
+                    cli.note("peers: left out (they need `make peers`, and the part scoring)")
+                    continue
+                started = time.perf_counter()
+                figures |= parts[name]()
+                cli.note(f"{name}: {time.perf_counter() - started:.0f} s")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    figures["load_after"] = os.getloadavg()[0]
     cli.write_json(json_file, figures)
     table = Table("figure", "median", "lowest", "highest")
     for name, figure in figures.items():
-        table.add_row(name, *(f"{figure[key]:,.2f}" for key in ("median", "lowest", "highest")))
+        if isinstance(figure, dict):
+            table.add_row(name, *(f"{figure[key]:,.2f}" for key in ("median", "lowest", "highest")))
     cli.show(table)
-    cli.note(f"Figures: {json_file}")
+    cli.note(
+        f"Figures: {json_file}. Load of the machine before and after: {figures['load_before']:.1f}, "
+        f"{figures['load_after']:.1f}; other work makes them worse."
+    )
+
+
+def _in_scratch(data_dir: Path, part: Callable[[Stores], dict[str, Any]]) -> dict[str, Any]:
+    """Runs a part on databases of its own."""
+    data_dir.mkdir()
+    with open_stores(None, None, data_dir) as stores:
+        return part(stores)
 
 
 def bench_copy(stores: Stores, spec: FeatureSpec, repeats: int) -> dict[str, Any]:
@@ -91,9 +135,9 @@ def bench_copy(stores: Stores, spec: FeatureSpec, repeats: int) -> dict[str, Any
     values = [n / copies / _seconds(lambda: _insert_by_values(stores, many, n // copies)) for _ in range(repeats)]
     ratio = statistics.median(copy_in) / statistics.median(values)
     return {
-        "copy_in_windows_per_s": _spread(copy_in),
-        "copy_out_windows_per_s": _spread(copy_out),
-        "copy_in_over_execute_values": _spread([ratio]),
+        "copy_in_windows_per_s": spread(copy_in),
+        "copy_out_windows_per_s": spread(copy_out),
+        "copy_in_over_execute_values": spread([ratio]),
     }
 
 
@@ -122,36 +166,37 @@ def bench_ingest(settings: Settings, data_dir: Path) -> dict[str, Any]:
     with open_stores(None, None, data_dir) as stores:
         seconds = _seconds(lambda: ingest(sources, local, stores))
         hours = sum(s.duration_s for s in stores.warehouse.window_sets(settings.features.digest)) / 3600
-    return {"ingest_seconds": _spread([seconds]), "ingest_hours_of_ecg_per_minute": _spread([hours / seconds * 60])}
+    return {"ingest_seconds": spread([seconds]), "ingest_hours_of_ecg_per_minute": spread([hours / seconds * 60])}
 
 
-def bench_scoring(settings: Settings, demo: Stores, mixed: Stores, repeats: int) -> dict[str, Any]:
-    """Windows a second from warehouse to committed results, over the bare model on the same windows in memory."""
-    from serving.in_process import InProcessModelClient
+def bench_training(settings: Settings, demo: Stores) -> dict[str, Any]:
+    """Seconds of the whole TFX pipeline on the demo's data, beyond those of its Trainer, which is Keras alone.
 
-    model = demo.results.latest_model()
-    mixed.results.register_model({key: value for key, value in vars(model).items() if key != "registered_at"})
-    client = InProcessModelClient(
-        version_dir(settings.models_dir, model.model_name, model.model_version), batch_size=settings.scoring.batch_size
-    )
-    sets = mixed.warehouse.window_sets(model.feature_version)
-    blocks = [mixed.warehouse.read_block(settings.features, *s.id_range(0, s.n_beats)) for s in sets]
-    inputs = [block.model_inputs() for block in blocks]
-    n = sum(len(block) for block in blocks)
-    for values in inputs:  # warm: graphs traced, memory allocated
-        client.score(values)
-    score(settings, mixed, recordings=[sets[0].recording])
-    bare, end_to_end = [], []
-    for _ in range(repeats):
-        bare.append(n / _seconds(lambda: [client.score(values) for values in inputs]))
-        with mixed.results.transaction() as connection:
-            for table in (t.scores, t.anomalies, t.episodes, t.recording_summaries, t.score_failures):
-                connection.execute(table.delete())
-        end_to_end.append(n / _seconds(lambda: score(settings, mixed)))
+    Nothing is pushed, and no stage comes from cache.
+    """
+    started = time.perf_counter()
+    trained = train(settings, demo, push=False, force=True)
+    total = time.perf_counter() - started
     return {
-        "score_windows_per_s": _spread(end_to_end),
-        "bare_model_windows_per_s": _spread(bare),
-        "score_over_bare_model": _spread([e / b for e, b in zip(end_to_end, bare, strict=True)]),
+        "tfx_pipeline_seconds": spread([total]),
+        "tfx_overhead_seconds": spread([total - trained.seconds["Trainer"]]),
+    }
+
+
+def bench_peers(settings: Settings, demo: Stores, scratch: Path, score_windows_per_s: float) -> dict[str, Any]:
+    """Scoring end to end over other detectors that score the same windows from memory (`make peers`)."""
+    model = demo.results.models(demo.results.release().stable)[0]
+    blocks = scored_windows(demo, model)
+    windows = np.concatenate([block.model_inputs()[contract.SAMPLES] for block in blocks])
+    normal = np.concatenate([block.aami_class == b"N" for block in blocks])
+    data, out = scratch / "windows.npz", scratch / "peers.npz"
+    np.savez(data, train=windows[normal][:_PEERS_TRAIN], test=windows)
+    command = [str(PEERS_PYTHON), "pipelines/peers.py", "--data", str(data), "--out", str(out)]
+    subprocess.run([*command, "--peers", "outlier_ae,autoencoder", "--seed", "1"], check=True)
+    found = np.load(out)
+    return {
+        f"score_over_{name}": spread([score_windows_per_s / float(found[f"{peer}_windows_per_second"])])
+        for name, peer in (("alibi", "outlier_ae"), ("pyod", "autoencoder"))
     }
 
 
@@ -159,10 +204,6 @@ def _seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values), "n": len(values)}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from configs import cli, contract
 from configs.contract import FeatureSpec
 from configs.errors import EXIT_DATA, NotFoundError, RequestError
 from configs.settings import Settings, load_settings
-from pipelines.scoring_blocks import ScoringJob
+from pipelines.scoring_blocks import ScoringJob, summarise
 from pipelines.stages import find_error, logs_to
 from serving.connect import ModelSource, call_policy
 from serving.model_files import verified_dir
@@ -192,20 +192,17 @@ def _score_task(settings: Settings, stores: Stores, task: Task, *, retry_failed:
             with _progress(stores.results, run_id, windows_in), logs_to(_log_path(settings)):
                 _run_pipeline(settings, stores, task, source, run_id, sets)
         if not task.shadow:
+            summarised = stores.results.finished_window_sets(version)
             for window_set, _ in pending:
-                summarise(settings, stores, version, window_set)
+                if summarised.get(window_set.window_set_id) != window_set.n_windows:
+                    gap_beats = settings.scoring.episode_gap_beats
+                    summarise(stores.warehouse, stores.results, version, window_set, gap_beats)
     except BaseException as error:
         stores.results.finish_run(run_id, seconds=time.monotonic() - started, error=str(error) or repr(error))
         raise
     stores.results.finish_run(run_id, seconds=time.monotonic() - started)
     run = stores.results.run(run_id)
     return {"windows_in": windows_in, "scored": run["scored"], "failed": run["failed"]}
-
-
-def summarise(settings: Settings, stores: Stores, model_version: int, window_set: WindowSet) -> None:
-    """Makes a recording's episodes and summary anew."""
-    rate = stores.warehouse.mean_heart_rate_bpm(window_set)
-    stores.results.summarise(model_version, window_set, rate, settings.scoring.episode_gap_beats)
 
 
 def model_source(settings: Settings, model: ModelVersion) -> ModelSource:
@@ -242,7 +239,7 @@ def find_pending(results: Results, task: Task) -> list[tuple[WindowSet, int]]:
 
 
 def scoring_job(
-    stores: Stores, task: Task, source: ModelSource, run_id: int, sets: Mapping[int, WindowSet]
+    settings: Settings, stores: Stores, task: Task, source: ModelSource, run_id: int, sets: Mapping[int, WindowSet]
 ) -> ScoringJob:
     """What workers need to score these window sets, given by id."""
     return ScoringJob(
@@ -252,6 +249,7 @@ def scoring_job(
         spec=FeatureSpec.model_validate(task.model.feature_spec).model_dump(mode="json"),
         run_id=run_id,
         sets=sets,
+        gap_beats=settings.scoring.episode_gap_beats,
         shadow=task.shadow,
     )
 
@@ -275,7 +273,7 @@ def _run_pipeline(
 
     n_blocks = plan_blocks(settings, stores.results, task, sets)
     queue: dict[str, Any] = {"shadow": task.shadow, "window_set_ids": [s.window_set_id for s in sets]}
-    job = scoring_job(stores, task, source, run_id, {s.window_set_id: s for s in sets})
+    job = scoring_job(settings, stores, task, source, run_id, {s.window_set_id: s for s in sets})
     while stores.results.work_left(task.model.model_version, **queue):
         if not stores.results.work_free(task.model.model_version, **queue):
             time.sleep(_OTHERS_S)

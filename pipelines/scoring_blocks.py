@@ -31,6 +31,7 @@ class ScoringJob:
 
     Attributes:
         sets: window sets to score, by id; blocks of others in the queue are left alone.
+        gap_beats: normal beats that may lie between anomalous beats of one episode.
         shadow: into shadow_scores.
     """
 
@@ -40,6 +41,7 @@ class ScoringJob:
     spec: Mapping[str, Any]
     run_id: int
     sets: Mapping[int, WindowSet]
+    gap_beats: int
     shadow: bool = False
 
     @property
@@ -154,6 +156,7 @@ class BlockWriter:
 
     def __init__(self, job: ScoringJob) -> None:
         self._job = job
+        self._warehouse = Warehouse.open(job.warehouse_url, pool_size=2)
         self._results = Results.open(job.results_url, pool_size=2)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="block-writer")
         self._pending: list[Future[tuple[int, int]]] = []
@@ -173,6 +176,7 @@ class BlockWriter:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._warehouse.close()
         self._results.close()
 
     def _collect(self, leave: int) -> tuple[int, int]:
@@ -188,7 +192,7 @@ class BlockWriter:
         failures = list(unscored.failures)
         failures += [(int(window_id), NOT_FINITE) for window_id in unscored.block.window_id[~finite]]
         whole = bool(finite.all())
-        return self._results.write_scores(
+        done = self._results.write_scores(
             self._job.run_id,
             self._job.model_version,
             unscored.window_set,
@@ -199,6 +203,22 @@ class BlockWriter:
             work=unscored.first_id,
             model_seconds=scored.model_seconds,
         )
+        self._summarise_if_complete(unscored.window_set)
+        return done
+
+    def _summarise_if_complete(self, window_set: WindowSet) -> None:
+        """Makes a recording's summary with the commit of its last block, whoever commits that."""
+        job = self._job
+        ids = [window_set.window_set_id]
+        if not job.shadow and not self._results.work_left(job.model_version, shadow=False, window_set_ids=ids):
+            summarise(self._warehouse, self._results, job.model_version, window_set, job.gap_beats)
+
+
+def summarise(
+    warehouse: Warehouse, results: Results, model_version: int, window_set: WindowSet, gap_beats: int
+) -> None:
+    """Makes a recording's episodes and summary anew."""
+    results.summarise(model_version, window_set, warehouse.mean_heart_rate_bpm(window_set), gap_beats)
 
 
 def score_block(unscored: UnscoredBlock, model: ModelClient) -> ScoredBlock:

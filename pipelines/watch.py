@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from configs.errors import EcgError, UnavailableError
 from configs.settings import Settings
-from pipelines.score import Task, find_pending, model_source, plan_blocks, scoring_job, summarise
-from pipelines.scoring_blocks import BlockReader, BlockWriter, score_block
+from pipelines.score import Task, find_pending, model_source, plan_blocks, scoring_job
+from pipelines.scoring_blocks import BlockReader, BlockWriter, score_block, summarise
 from serving.connect import open_client
 from serving.model_client import ModelClient
 from warehouse.store import Stores
@@ -77,17 +77,23 @@ class _Lane:
         if self._parts is None:
             run_id = self.stores.results.start_run(self.model.model_version, 0, 0, shadow=self.shadow)
             task = Task(self.model, (), self.shadow)
-            job = scoring_job(self.stores, task, model_source(self.settings, self.model), run_id, self.sets)
+            job = scoring_job(
+                self.settings, self.stores, task, model_source(self.settings, self.model), run_id, self.sets
+            )
             self._parts = BlockReader(job), BlockWriter(job), run_id
         return self._parts
 
     def _finish(self) -> None:
         version = self.model.model_version
         left = self.stores.results.work_left(version, shadow=self.shadow, window_set_ids=self.sets.keys())
-        for set_id in [one for one in self.sets if one not in left]:
-            window_set = self.sets.pop(set_id)
-            if not self.shadow:
-                summarise(self.settings, self.stores, version, window_set)
+        gone = [self.sets.pop(one) for one in list(self.sets) if one not in left]
+        if self.shadow or not gone:
+            return
+        summarised = self.stores.results.finished_window_sets(version, [s.window_set_id for s in gone])
+        for window_set in gone:  # those without any block, or whose last block another scorer had
+            if summarised.get(window_set.window_set_id) != window_set.n_windows:
+                gap_beats = self.settings.scoring.episode_gap_beats
+                summarise(self.stores.warehouse, self.stores.results, version, window_set, gap_beats)
 
 
 @dataclass

@@ -66,10 +66,12 @@ class ScoreQueries(Repository):
             query = sa.select(t.scoring_runs).where(t.scoring_runs.c.run_id == run_id)
             return dict(connection.execute(query).mappings().one())
 
-    def finished_window_sets(self, model_version: int) -> dict[int, int]:
-        """Window sets with a summary, to the number of windows that are scored or failed in it."""
+    def finished_window_sets(self, model_version: int, among: Sequence[int] | None = None) -> dict[int, int]:
+        """Window sets (of these, when given) with a summary, to the number of windows scored or failed in it."""
         s = t.recording_summaries.c
         query = sa.select(s.window_set_id, s.scored + s.failed).where(s.model_version == model_version)
+        if among is not None:
+            query = query.where(s.window_set_id.in_(among))
         with self.transaction() as connection:
             return {int(set_id): int(done) for set_id, done in connection.execute(query)}
 
