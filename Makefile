@@ -44,7 +44,7 @@ format: environment ## let ruff format the code and fix what it can
 	$(VENV)/ruff check --fix-only --quiet .
 	$(VENV)/ruff format .
 
-bench: environment ## how fast COPY, ingest and scoring are on this machine (after make demo)
+bench: environment ## how fast this machine is, each figure beside a peer or a limit (after make demo)
 	$(VENV)/python -m pipelines.benchmark_speed $(ARGS)
 
 docs: environment ## write docs/data-dictionary.md, docs/configuration.md and configs/default.yaml from the code

@@ -72,6 +72,16 @@ class InProcessModelClient:
         """Shapes of the raw inputs by name; the batch's size is None."""
         return {name: tuple(spec.shape.as_list()) for name, spec in self._score.structured_input_signature[1].items()}
 
+    @property
+    def score_signature(self) -> Any:
+        """TensorFlow's function of the `score` signature: what exports are made of."""
+        return self._score
+
+    @property
+    def weights(self) -> list[Any]:
+        """The variables that `score` uses, once each."""
+        return list({variable.ref(): variable for variable in self._score.variables}.values())
+
     def _warm_up(self, directory: Path) -> None:
         """Replays what the version carries for this, so that the first caller does not wait for it."""
         from serving.warmup import read_warmup
