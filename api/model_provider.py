@@ -109,16 +109,19 @@ class ModelProvider:
                 self._known[model_version] = known
         return known
 
-    def client(self, model_version: int) -> ModelClient:
+    def client(self, model_version: int, *, wait_s: float | None = None) -> ModelClient:
         """A client for a version, loaded if it must be.
+
+        Args:
+            wait_s: how long to wait for a model that is being loaded, where not as long as others do.
 
         Raises:
             NotFoundError: it was never registered.
-            ModelUnavailableError: it cannot be loaded, or not within `wait_s`.
+            ModelUnavailableError: it cannot be loaded, or not within that time.
         """
         future = self._future(self.version(model_version))
         try:
-            return future.result(timeout=self._wait_s)
+            return future.result(timeout=self._wait_s if wait_s is None else wait_s)
         except TimeoutError as error:
             raise _still_loading(model_version) from error
 

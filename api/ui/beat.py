@@ -9,14 +9,13 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.background import BackgroundTask
 
 from api.access import ADMIN, REVIEW
-from api.deferral import reasons_to_defer
 from api.queries import MAX_ID, parse_anomaly_id
-from api.reviewing import deliver, review_beat
+from api.reviewing import deliver, review_beat, review_episode
 from api.ui.opened import open_recording
 from api.ui.page import FormDep, Page, PageDep, PageRoute, local_path, see_other, with_query
 from api.ui.recordings import cache_of
 from api.ui.strips import beat_pictures, clock_text, strip_length
-from api.ui.worklist import WorkListDep, neighbours_of
+from api.ui.worklist import WorkListDep, neighbours_of, reasons_of
 from configs.errors import NotFoundError, RequestError
 from warehouse.signal.ecg import AamiClass
 from warehouse.store.records import Opinion
@@ -57,7 +56,7 @@ def anomaly(
     return page.html(
         "beat.html", row=row, opened=opened, pictures=pictures, anomaly_id=anomaly_id, listing=listing, undo=undo,
         sampled=sampled == "yes",
-        reasons=_reasons(page, row, opened.model.threshold, float(pictures.block.quality[at])),
+        reasons=reasons_of(page, row, opened.model.threshold),
         before=before, after=after, verdicts=VERDICTS, labels_of=LABELS_OF, causes=CAUSES,
         reviews=results.reviews(page.reader.site, window_id=row["window_id"], limit=SHOWN_REVIEWS),
         rr_ms=[round(float(v) * 1000) or None for v in pictures.block.rr[at]],
@@ -71,9 +70,12 @@ def review(page: PageDep, anomaly_id: AnomalyId, listing: WorkListDep, form: For
     """Keeps what the reader says, and goes on to the next beat of the list."""
     page.check_form(form)
     row = _row(page, anomaly_id)
-    _, after = neighbours_of(page, listing, row)  # before the review: it may take the beat off the list
     stores, opinion = page.services.stores, _opinion(page, form, row)
-    added = review_beat(stores, page.reader.site, row["window_id"], opinion)
+    _, after = neighbours_of(page, listing, row, beyond_episode=opinion.episode_id)  # now: it may leave the list
+    if opinion.episode_id is not None:
+        added = review_episode(stores, page.reader.site, opinion)
+    else:
+        added = review_beat(stores, page.reader.site, row["window_id"], opinion)
     path = "/ui/sample" if opinion.sampled else f"/ui/anomalies/{after}" if after else "/ui"
     response = see_other(with_query(path, listing.query(), undo=added[0]["review_id"]))
     response.background = BackgroundTask(deliver, stores)
@@ -153,7 +155,7 @@ def _opinion(page: Page, form: Mapping[str, str], row: Mapping[str, Any]) -> Opi
         raise RequestError("comment", f"has more than {MAX_COMMENT} characters", "Shorten it.")
     return Opinion(
         page.reader.name, page.reader.role, row["model_version"], verdict, label, cause, comment,
-        sampled=form.get("sampled") == "yes",
+        episode_id=row["episode_id"] if form.get("whole") == "yes" else None, sampled=form.get("sampled") == "yes",
     )  # fmt: skip
 
 
@@ -165,11 +167,3 @@ def _episode(page: Page, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if row["episode_id"] is None:
         return None
     return page.services.stores.results.episode(row["model_version"], row["episode_id"], site=page.reader.site)
-
-
-def _reasons(page: Page, row: Mapping[str, Any], threshold: float, quality: float) -> list[str]:
-    """Why a human should look at it before anything is done with it."""
-    return reasons_to_defer(
-        page.services.settings, score=row["score"], threshold=threshold, familiarity=row.get("familiarity"),
-        quality=quality, known=row.get("quality") is not None,
-    )  # fmt: skip

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -64,8 +64,8 @@ class Words:
         return self.number(value, 0)
 
     def moment(self, value: datetime) -> str:
-        """Day and time of day, in the zone that `value` is in."""
-        return value.strftime("%Y-%m-%d %H:%M:%S" if self.language == "en" else "%d/%m/%Y %H:%M:%S")
+        """Day and time of day, UTC."""
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S" if self.language == "en" else "%d/%m/%Y %H:%M:%S")
 
     @staticmethod
     def duration(seconds: float, *, fraction: bool = False) -> str:

@@ -22,6 +22,7 @@ from warehouse.store.window_block import WindowBlock
 
 KEPT_RECORDINGS: Final = 8
 TYPICAL_BEATS: Final = 60
+MODEL_WAIT_S: Final = 0.3  # a strip without what the model expected is better than none
 LONGEST_PIECED_S: Final = 300.0
 
 
@@ -223,7 +224,8 @@ def explain(services: Services, opened: Opened, block: WindowBlock, window_id: i
         return None
     one = block.select(block.window_id == window_id)
     try:
-        explanation = services.models.client(opened.model.model_version).explain(one.model_inputs())
+        client = services.models.client(opened.model.model_version, wait_s=MODEL_WAIT_S)
+        explanation = client.explain(one.model_inputs())
     except ModelUnavailableError:
         return None
     start = window_start(one, 0, opened.spec) / opened.spec.sampling_rate_hz

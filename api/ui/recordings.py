@@ -16,6 +16,7 @@ from api.ui.timeline import Words as TimelineWords
 
 EPISODES_SHOWN = 200
 SHORTEST_VIEW_S = 1.0
+SAMPLES_A_MM = 15  # up to which the timeline shows each
 
 router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
@@ -98,7 +99,9 @@ def timeline(page: Page, opened: Opened, view: View, *, links: bool = True) -> D
         unusable=t("timeline.unusable"), clock=clock, reason=lambda reason: t.term("reason", reason),
     )  # fmt: skip
     link = (lambda window_id: f"/ui/anomalies/{version}-{window_id}") if links else None
-    signal = read_envelope(page.services, opened, view.start_s, view.end_s, int(view.width * 3))
+    n_samples = int((view.end_s - view.start_s) * opened.spec.sampling_rate_hz) + 1
+    n_points = n_samples if n_samples <= view.width * SAMPLES_A_MM else int(view.width * 3)
+    signal = read_envelope(page.services, opened, view.start_s, view.end_s, n_points)
     return draw_timeline(opened.beats, opened.spans, view, words, link, signal)
 
 

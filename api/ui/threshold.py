@@ -73,7 +73,7 @@ def make_curve(
 
 def draw_histogram(page: Page, histogram: Counts, own: float, chosen: float) -> Drawing:
     """Scored beats by score, logarithmic, with the model's own threshold and the chosen one."""
-    width = min(page.width_mm, 300.0)
+    width = page.width_mm
     bars = histogram[: len(histogram) // EVERY * EVERY].reshape(-1, EVERY).sum(axis=1)
     bars[-1] += histogram[len(bars) * EVERY :].sum()
     wide = (width - 2 * LEFT_MM) / len(bars)

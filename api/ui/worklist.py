@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
 
+from api.deferral import reasons_to_defer
 from api.queries import MAX_ID
 from api.ui.drawing import Drawing
 from api.ui.page import Page, PageDep, PageRoute
@@ -40,6 +41,7 @@ class WorkList:
     lead: str | None
     min_score: float | None
     label: str | None
+    patient: str | None
 
     def query(self) -> dict[str, Any]:
         """The list as query parameters, without what goes without saying."""
@@ -50,13 +52,18 @@ class WorkList:
             "lead": self.lead,
             "min_score": None if self.min_score is None else f"{self.min_score:g}",
             "label": self.label,
+            "patient": self.patient,
         }
         return {key: value for key, value in given.items() if value is not None}
 
-    def where(self, model_version: int, site: str) -> AnomalyFilter:
+    def where(self, page: Page, model_version: int) -> AnomalyFilter:
+        """As the database takes it, within the reader's site."""
+        site, recordings = page.reader.site, None
+        if self.patient is not None:
+            recordings = page.services.stores.warehouse.named_recordings(site, pseudonym=self.patient)
         return AnomalyFilter(
-            model_version, site=site, recording=self.recording, lead=self.lead, min_score=self.min_score,
-            label=self.label, review_status=None if self.tab == "all" else TABS[self.tab],
+            model_version, site=site, recording=self.recording, recordings=recordings, lead=self.lead,
+            min_score=self.min_score, label=self.label, review_status=None if self.tab == "all" else TABS[self.tab],
         )  # fmt: skip
 
     @property
@@ -78,6 +85,7 @@ def _work_list(
     lead: Annotated[str, Query(max_length=200)] = "",
     min_score: Annotated[str, Query(max_length=20)] = "",
     label: Annotated[str, Query(max_length=20)] = "",
+    patient: Annotated[str, Query(max_length=200)] = "",
 ) -> WorkList:
     """Filters as a form sends them: what is empty does not filter."""
     try:
@@ -91,6 +99,7 @@ def _work_list(
         lead.replace("\0", "").strip() or None,
         least if least is not None and abs(least) < 1e6 else None,
         label if label in REVIEW_LABELS else None,
+        patient.replace("\0", "").strip() or None,
     )
 
 
@@ -107,26 +116,42 @@ def work_list(
     """The list, fifty beats a page, each with its picture."""
     model = page.services.models.stable()
     results = page.services.stores.results
-    where = listing.where(model.model_version, page.reader.site)
+    where = listing.where(page, model.model_version)
     position = _position_after(page, listing, model, after)
     rows = results.anomalies(where, sort=listing.order, after=position, limit=PAGE_SIZE + 1)
     counts = results.review_counts(model.model_version, page.reader.site)
     shown = rows[:PAGE_SIZE]
     return page.html(
         "worklist.html", rows=shown, listing=listing, tabs=_tab_counts(counts), model=model, undo=undo,
-        pictures=_pictures(page, model, shown), labels=REVIEW_LABELS,
-        next_after=f"{shown[-1]['window_id']}" if len(rows) > PAGE_SIZE else None,
+        pictures=_pictures(page, model, shown), reasons=[reasons_of(page, row, model.threshold) for row in shown],
+        labels=REVIEW_LABELS, next_after=f"{shown[-1]['window_id']}" if len(rows) > PAGE_SIZE else None,
     )  # fmt: skip
 
 
-def neighbours_of(page: Page, listing: WorkList, row: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Ids of the anomalies before and after one on the list."""
+def neighbours_of(
+    page: Page, listing: WorkList, row: Mapping[str, Any], *, beyond_episode: int | None = None
+) -> tuple[str | None, str | None]:
+    """Ids of the anomalies before and after one on the list.
+
+    Args:
+        beyond_episode: the one after must not be of this episode, whose beats are all about to be reviewed.
+    """
     results, version = page.services.stores.results, row["model_version"]
-    where, position = listing.where(version, page.reader.site), listing.position(row)
+    where, position = listing.where(page, version), listing.position(row)
     before = results.anomalies(where, sort=listing.reverse_order, after=position, limit=1)
     after = results.anomalies(where, sort=listing.order, after=position, limit=1)
+    while after and beyond_episode is not None and after[0]["episode_id"] == beyond_episode:
+        after = results.anomalies(where, sort=listing.order, after=listing.position(after[0]), limit=1)
     ids = [f"{version}-{found[0]['window_id']}" if found else None for found in (before, after)]
     return ids[0], ids[1]
+
+
+def reasons_of(page: Page, row: Mapping[str, Any], threshold: float) -> list[str]:
+    """Why a human should look at a result before anything is done with it."""
+    return reasons_to_defer(
+        page.services.settings, score=row["score"], threshold=threshold, familiarity=row.get("familiarity"),
+        quality=row.get("quality"), known=row.get("quality") is not None,
+    )  # fmt: skip
 
 
 def _position_after(page: Page, listing: WorkList, model: ModelVersion, after: str) -> tuple[Any, int] | None:

@@ -178,6 +178,21 @@ def test_review_by_keyboard_alone(page: Page, site: Site) -> None:
     assert count(page, "To review") == waiting
 
 
+def test_a_whole_episode_is_reviewed_and_undone_at_once(new_stores: Callable[[], Stores]) -> None:
+    stores = new_stores()
+    (source,) = simulate_cohort(1, duration_s=40, sampling_rate_hz=250, seed=4)
+    add_scores(stores, add_model(stores), add_source(stores, source, "run"), every=2)  # one long episode
+    with serving(stores, Clock()) as client:
+        path = re.findall(r"/ui/anomalies/[\d-]+", client.get("/ui").text)[0]
+        n = int(re.findall(r"all (\d+) beats of the episode", client.get(path).text)[0])
+        assert n > 10
+        answer = client.post(f"{path}/review", data={"verdict": "confirm", "label": "V", "whole": "yes"})
+        assert answer.headers["location"].startswith("/ui?undo=")  # nothing is left to review
+        assert stores.results.review_counts(1, "main") == {"unreviewed": 0, "confirmed": n}
+        client.post(f"/ui/reviews/{answer.headers['location'].split('=')[1]}/undo", data={})
+        assert stores.results.review_counts(1, "main") == {"unreviewed": n}
+
+
 # --- strip -----------------------------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,8 @@ function mark(name, from, to) {
 
 function shown() {
   const { start, end } = view(), text = (s) => new Date(s * 1000).toISOString().slice(11, 19);
-  mark("here-box", Math.max(0, at - 5), at + 5);
+  const strip = document.querySelector("#strip svg"), from = Number(strip.dataset.startS);
+  mark("here-box", from, from + (strip.viewBox.baseVal.width - strip.dataset.x0) / strip.dataset.speed);
   range.textContent = `${text(start)} – ${text(end)}`;
   const url = new URL(location);
   url.search = new URLSearchParams({ start_s: start.toFixed(3), end_s: end.toFixed(3), at_s: at.toFixed(3) });
@@ -73,6 +74,7 @@ async function showStrip(time) {
   place.innerHTML = await answer.text();
   place.scrollLeft = left;
   calipers.draw();
+  shown();
 }
 
 function zoom(factor, around = at) {
