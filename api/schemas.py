@@ -81,6 +81,10 @@ class RrContext(_Response):
     rr_next_s: float | None = Field(description="To the beat after.", examples=[1.12])
     rr_median_s: float | None = Field(description="Median of the intervals before rr_prev_s.", examples=[0.8])
     rr_p90_s: float | None = Field(description="90th percentile of the intervals before rr_prev_s.", examples=[0.84])
+    rr_spread: float | None = Field(
+        description="Irregularity: median of |log(interval / its rr_median_s)| of the intervals before.",
+        examples=[0.02],
+    )
 
 
 class Episode(_Response):

@@ -1,70 +1,92 @@
 """The model that is served: preprocessing, autoencoders, rhythm, calibration and threshold, as one SavedModel."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components import measure
 from components import preprocessing as p
-from components.autoencoder import normalise
+from components.autoencoder import peak_to_peak
 from components.calibration import TailCalibration
+from components.measure import KNOWN_PATIENTS, NEW_PATIENTS
 from configs import contract
 from configs.contract import FeatureSpec
 
-MORPHOLOGY_WEIGHT = 0.25
-EARLY_WEIGHT = 2.0  # a beat that comes early against the median and against the 90th percentile of recent RRs
-PAUSE_WEIGHT = 0.3  # the pause after it: bounded, because it also follows a missed beat
-
 _LEAST_VARIANCE = 1e-6
+
+#: What residuals are of, in the order of every stack of them.
+RESIDUALS = ("morphology", "context", "template")
 
 
 @dataclass(frozen=True)
-class ResidualVariance:
-    """Mean squared residual of normal beats at each sample, float32 (W, L), one an autoencoder."""
+class Parts:
+    """What a model is made of; leaving parts out is for ablations.
 
-    morphology: npt.NDArray[np.float32]
-    context: npt.NDArray[np.float32]
+    Attributes:
+        morphology: autoencoder of windows.
+        context: autoencoder of windows given the template; None leaves it out.
+        use_template: measure against the running template.
+        use_rhythm: measure timing.
+        known_patients: the patients to score are those of the training data. Then amplitude tells something, and
+            windows go into the morphology autoencoder as they are; else they are divided by their peak to peak.
+    """
+
+    morphology: keras.Model
+    context: keras.Model | None
+    use_template: bool
+    use_rhythm: bool
+    known_patients: bool
 
 
 class AnomalyModel(tf.Module):
     """Scores windows; its signatures are the contract of `configs.contract`.
 
     Args:
-        transform: tf.Transform's layer from raw to transformed features.
-        morphology: autoencoder of windows.
-        context: autoencoder of windows given the template; None leaves it out.
+        transform: raw to transformed features: tf.Transform's layer, or `preprocessing.transform`.
+        parts: what it is made of.
         spec: geometry of the windows.
-        use_rhythm: add the RR-interval term.
     """
 
     def __init__(
-        self,
-        transform: Any,
-        morphology: keras.Model,
-        context: keras.Model | None,
-        spec: FeatureSpec,
-        *,
-        use_rhythm: bool,
+        self, transform: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]], parts: Parts, spec: FeatureSpec
     ) -> None:
         super().__init__()
         self._transform = transform
-        self._morphology = morphology
-        self._context = context
+        self._parts = parts
+        self._morphology, self._context = parts.morphology, parts.context  # tf.Module tracks attributes
         self._spec = spec
-        self._use_rhythm = use_rhythm
-        shape = (spec.window_samples, spec.n_leads)
-        self._variance_morphology = tf.Variable(tf.ones(shape), trainable=False)
-        self._variance_context = tf.Variable(tf.ones(shape), trainable=False)
+        self._align_samples = int(measure.ALIGN_MS * spec.sampling_rate_hz / 1000)
+        fusion = KNOWN_PATIENTS if parts.known_patients else NEW_PATIENTS
+        self._overall = fusion.overall
+        self._means, self._weights = measure.segment_means(spec, fusion)
+        weights = [
+            fusion.morphology,
+            fusion.context if parts.context is not None else 0.0,
+            fusion.template if parts.use_template else 0.0,
+        ]
+        self._fusion = np.asarray(weights, np.float32) / max(sum(weights), 1e-6)
+        shape = (len(RESIDUALS), spec.window_samples, spec.n_leads)
+        self._variance = tf.Variable(tf.ones(shape), trainable=False)
+        self._level = tf.Variable(tf.zeros(len(RESIDUALS)), trainable=False)
         self._calibration = TailCalibration(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 1.0)
         self._threshold = 1.0
 
-    def set_variance(self, variance: ResidualVariance) -> None:
-        """What normal beats' residuals look like; the unit of `sample_error`."""
-        self._variance_morphology.assign(np.maximum(variance.morphology, _LEAST_VARIANCE))
-        self._variance_context.assign(np.maximum(variance.context, _LEAST_VARIANCE))
+    def autoencoders(self) -> dict[str, keras.Model]:
+        """The autoencoders it has, by name: "morphology", and "context" unless it is left out."""
+        found = {"morphology": self._morphology, "context": self._context}
+        return {name: autoencoder for name, autoencoder in found.items() if autoencoder is not None}
+
+    def set_variance(self, variance: npt.NDArray[np.float32]) -> None:
+        """Mean squared residual of normal beats at each sample, (residuals, W, L): the unit of `sample_error`."""
+        self._variance.assign(np.maximum(variance, _LEAST_VARIANCE))
+
+    def set_level(self, level: npt.NDArray[np.float32]) -> None:
+        """Median shape measure of normal beats by each residual, (residuals,): what counts as 0."""
+        self._level.assign(level)
 
     def set_calibration(self, calibration: TailCalibration, threshold: float) -> None:
         """What raw measures mean; must be set before `save`."""
@@ -73,66 +95,81 @@ class AnomalyModel(tf.Module):
 
     # --- what training uses, on transformed features -------------------------------------------------
 
-    def residuals(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Residuals of both autoencoders on normalised windows: float32 (batch, W, L) each, 0 where masked."""
-        return self._reconstruct(features)[2:]
+    def residuals(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """All residuals: float32 (batch, residuals, W, L), 0 where masked or where there is no template."""
+        return self._reconstruct(features)[1]
 
-    def raw_measure(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+    def shape_measures(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Shape measures by each residual, before any weight: float32 (batch, residuals)."""
+        return self._shapes(tf.square(self.residuals(features)) / self._variance, features[p.MASK])
+
+    def raw_measure(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The uncalibrated anomaly measure of transformed features: float32 (batch,)."""
         return self._measure(features)["raw"]
 
-    def _reconstruct(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Size (batch, 1, L), reconstruction in units of SIGNAL (batch, W, L), and both residuals."""
+    def window_size(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """What windows are divided by before they go into the morphology and the context autoencoder: (batch, 1, L)."""
         shape = (-1, self._spec.window_samples, self._spec.n_leads)
-        signal = tf.reshape(features[p.SIGNAL], shape)
-        reference = tf.reshape(features[p.REFERENCE], shape)
-        mask = features[p.MASK]
-        has_reference = features[p.HAS_REFERENCE]
-        size = normalise(signal, reference, has_reference, mask)
-        window = signal / size
-        present = mask[:, tf.newaxis, :]
-        expected = self._morphology(window, training=False) * present
-        residual = (window - expected) * present
-        if self._context is None:
-            return size, expected * size, residual, tf.zeros_like(residual)
-        use = has_reference[:, :, tf.newaxis]
-        expected_context = self._context([window, reference / size], training=False) * present
-        residual_context = (window - expected_context) * present * use
-        best = tf.where(use > 0, expected_context, expected)
-        return size, best * size, residual, residual_context
+        signal, reference = tf.reshape(features[p.SIGNAL], shape), tf.reshape(features[p.REFERENCE], shape)
+        size = peak_to_peak(signal, reference, features[p.HAS_REFERENCE], features[p.MASK])
+        return tf.ones_like(size) if self._parts.known_patients else size, size
 
-    def _measure(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        _, reconstruction, residual, residual_context = self._reconstruct(features)
-        mask = features[p.MASK]
-        squared = tf.square(residual) / self._variance_morphology
-        log_error = tf.math.log(_mean_over_leads(squared, mask) + 1e-6)
+    def _reconstruct(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Reconstruction in units of SIGNAL (batch, W, L), and all residuals."""
+        shape = (-1, self._spec.window_samples, self._spec.n_leads)
+        signal, reference = tf.reshape(features[p.SIGNAL], shape), tf.reshape(features[p.REFERENCE], shape)
+        own_size, size = self.window_size(features)
+        present = features[p.MASK][:, tf.newaxis, :]
+        use = features[p.HAS_REFERENCE][:, :, tf.newaxis]
+        expected = self._morphology(signal / own_size, training=False) * present
+        residual = (signal / own_size - expected) * present
+        best, residual_context = expected * own_size, tf.zeros_like(residual)
+        window, template = signal / size, reference / size
         if self._context is not None:
-            use = features[p.HAS_REFERENCE]
-            squared_context = tf.square(residual_context) / self._variance_context
-            log_context = tf.math.log(_mean_over_leads(squared_context, mask) + 1e-6)
-            # Without a template only the first autoencoder speaks.
-            log_error = tf.where(use[:, 0] > 0, (log_error + log_context) / 2, log_error)
-            squared = tf.where(use[:, :, tf.newaxis] > 0, (squared + squared_context) / 2, squared)
-        raw = MORPHOLOGY_WEIGHT * log_error
-        if self._use_rhythm:
-            raw += rhythm_term(features[p.RHYTHM])
-        return {"raw": raw, "squared": squared, "reconstruction": reconstruction}
+            expected_context = self._context([window, template], training=False) * present
+            residual_context = (window - expected_context) * present * use
+            best = tf.where(use > 0, expected_context * size, best)
+        difference = measure.aligned_difference(window, template, features[p.MASK], self._align_samples)
+        return best, tf.stack([residual, residual_context, difference * present * use], axis=1)
+
+    def _shapes(self, squared: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        parts = [measure.shape_measure(squared[:, i], mask, self._means, self._weights) for i in range(len(RESIDUALS))]
+        return tf.stack(parts, axis=1)
+
+    def _measure(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        reconstruction, residuals = self._reconstruct(features)
+        squared = tf.square(residuals) / self._variance
+        mask = features[p.MASK]
+        # Without a template only the first autoencoder speaks; without any lead, no shape does.
+        alone = tf.one_hot(0, len(RESIDUALS))
+        weights = tf.where(features[p.HAS_REFERENCE] > 0, self._fusion[tf.newaxis, :], alone[tf.newaxis, :])
+        weights *= tf.cast(tf.reduce_any(mask > 0, axis=1, keepdims=True), tf.float32)
+        by_residual = self._overall * weights * (self._shapes(squared, mask) - self._level)
+        timing = measure.timing_measure(features[p.RHYTHM])
+        if not self._parts.use_rhythm:
+            timing = tf.zeros_like(timing)
+        parts = tf.stack([by_residual[:, 0], by_residual[:, 1] + by_residual[:, 2], timing], axis=1)
+        return {
+            "raw": tf.reduce_sum(parts, axis=1),
+            "parts": parts,
+            "squared": tf.einsum("br,brwl->bwl", weights, squared),
+            "reconstruction": reconstruction,
+        }
 
     # --- what callers use, on raw features -----------------------------------------------------------
 
-    def _score(self, raw: tf.Tensor) -> tf.Tensor:
-        return _interpolate(raw, self._calibration)
-
-    def _answer(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def answer(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Everything the contract's default signature gives, from raw inputs flattened to (batch, width)."""
         features = self._transform(inputs)
         measured = self._measure(features)
-        score = self._score(measured["raw"])
+        score = _interpolate(measured["raw"], self._calibration)
         per_lead = tf.reduce_mean(measured["squared"], axis=1) * features[p.MASK]
         threshold = tf.constant(self._threshold, tf.float32)
         return {
             contract.SCORE: score,
             contract.VERDICT: tf.cast(score >= threshold, tf.int32),
             contract.LEAD: tf.argmax(per_lead, axis=1, output_type=tf.int32),
+            contract.PARTS: measured["parts"],
             contract.RECONSTRUCTION: measured["reconstruction"] * features[p.SCALE][:, tf.newaxis, :],
             contract.SAMPLE_ERROR: tf.sqrt(measured["squared"]),
             contract.THRESHOLD: tf.ones_like(score) * threshold,
@@ -152,7 +189,7 @@ class AnomalyModel(tf.Module):
 
         def answer(**raw: tf.Tensor) -> dict[str, tf.Tensor]:
             rows = tf.shape(raw[contract.SAMPLES])[0]
-            return self._answer({name: tf.reshape(value, (rows, -1)) for name, value in raw.items()})
+            return self.answer({name: tf.reshape(value, (rows, -1)) for name, value in raw.items()})
 
         def parsed(examples: tf.Tensor) -> dict[str, tf.Tensor]:
             width = self._spec.window_samples * self._spec.n_leads
@@ -172,7 +209,7 @@ class AnomalyModel(tf.Module):
             lambda **raw: _pick(answer(**raw), contract.SCORE, contract.VERDICT, contract.LEAD)
         ).get_concrete_function(**inputs)
         examples = tf.function(
-            lambda examples: _pick(self._answer(parsed(examples)), contract.SCORE, contract.VERDICT, contract.RANK)
+            lambda examples: _pick(self.answer(parsed(examples)), contract.SCORE, contract.VERDICT, contract.RANK)
         ).get_concrete_function(examples=tf.TensorSpec((None,), tf.string, contract.EXAMPLES_INPUT))
         tf.saved_model.save(
             self,
@@ -183,25 +220,6 @@ class AnomalyModel(tf.Module):
                 contract.SIGNATURE_EXAMPLES: examples,
             },
         )
-
-
-def rhythm_term(rhythm: tf.Tensor) -> tf.Tensor:
-    """What timing adds to the raw measure: premature beats, and the pause after them.
-
-    Args:
-        rhythm: float32 (batch, 3), see `preprocessing.rhythm_features`.
-
-    Returns:
-        float32 (batch,), at least 0.
-    """
-    early = (tf.nn.relu(-rhythm[:, 0]) + tf.nn.relu(-rhythm[:, 1])) / 2
-    pause = tf.tanh(tf.nn.relu(rhythm[:, 2]))
-    return EARLY_WEIGHT * early + PAUSE_WEIGHT * pause
-
-
-def _mean_over_leads(squared: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    per_lead = tf.reduce_mean(squared, axis=1) * mask
-    return tf.reduce_sum(per_lead, axis=1) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
 
 
 def _interpolate(raw: tf.Tensor, calibration: TailCalibration) -> tf.Tensor:

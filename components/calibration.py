@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 from configs.errors import DataInvalidError
 
+#: False alarm rates that the card of every model names a threshold for.
+PRESETS = (0.01, 0.03, 0.05, 0.1)
+
 _TAIL_SHARES = (0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001)
 _LEAST_BEATS_ABOVE = 15  # a quantile with fewer beats above it is noise; the fitted tail takes over
 

@@ -54,7 +54,7 @@ def build_card(
         "model": {
             "name": model_name,
             "version": model_version,
-            "type": "convolutional autoencoders with rhythm term, calibrated on held-out normal beats",
+            "type": "autoencoders with template distance and rhythm term, calibrated on held-out normal beats",
             "parameters": calibration["parameters"],
             "code_digest": code_digest,
             "git_revision": git_revision,
@@ -74,6 +74,7 @@ def build_card(
         "configuration": dict(config),
         "threshold": calibration["threshold"],
         "false_alarm_rate": calibration["false_alarm_rate"],
+        "presets": dict(calibration["presets"]),
         "metrics": dict(metrics),
         "slices": {name: dict(values) for name, values in slices.items()},
         "artifacts": dict(artifacts),

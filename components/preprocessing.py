@@ -1,5 +1,6 @@
 """tf.Transform's graph from raw windows to what the autoencoders see: in training and inside the SavedModel."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import tensorflow as tf
@@ -13,24 +14,38 @@ SIGNAL: Final = "signal"  # (batch, W * L), lead amplitudes divided by their sca
 REFERENCE: Final = "reference"  # (batch, W * L), the running template, scaled as the signal; 0 where there is none
 MASK: Final = "mask"  # (batch, L)
 HAS_REFERENCE: Final = "has_reference"  # (batch, 1), 1 when there is a template
-RHYTHM: Final = "rhythm"  # (batch, 3), see `rhythm_features`
+RHYTHM: Final = "rhythm"  # (batch, 4), see `rhythm_features`
 SCALE: Final = "scale"  # (batch, L), millivolts of one unit of SIGNAL
 
 #: Keys of the configuration that Transform hands to `preprocessing_fn`.
 SPEC: Final = "feature_spec"
 
+_USUAL_SPREAD = 0.05  # log units, of RR intervals around their running median
 _LEAST_SCALE_MV = 0.01  # a lead that is flat in all training data is not blown up
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
     """tf.Transform's entry point; see `configs.contract` for the inputs and the top of this module for the outputs."""
     spec = FeatureSpec.model_validate(custom_config[SPEC])
-    shape = (-1, spec.window_samples, spec.n_leads)
+    samples, mask = present_samples(inputs, spec)
+    # Labels pass through for the Trainer; the model's signatures never feed them.
+    labels = {name: inputs[name] for name in (contract.IS_ANOMALY, contract.LABEL_WEIGHT)}
+    return transform(inputs, spec, _lead_scale(samples, mask)) | labels
+
+
+def present_samples(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec) -> tuple[tf.Tensor, tf.Tensor]:
+    """Samples (batch, W, L) in millivolts, 0 where masked or not finite, and the mask (batch, L)."""
     mask = _dense(inputs[contract.LEAD_MASK], (-1, spec.n_leads))
+    samples = _dense(inputs[contract.SAMPLES], (-1, spec.window_samples, spec.n_leads))
+    usable = (mask[:, tf.newaxis, :] > 0) & tf.math.is_finite(samples)
+    return tf.where(usable, samples, tf.zeros_like(samples)), mask
+
+
+def transform(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec, scale: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Raw to transformed features, the lead scales (L,) being known."""
+    shape = (-1, spec.window_samples, spec.n_leads)
+    samples, mask = present_samples(inputs, spec)
     present = mask[:, tf.newaxis, :] > 0
-    samples = _dense(inputs[contract.SAMPLES], shape)
-    samples = tf.where(present & tf.math.is_finite(samples), samples, tf.zeros_like(samples))
-    scale = _lead_scale(samples, mask)
     has_reference = tf.cast(_dense(inputs[contract.TEMPLATE_BEATS], (-1, 1)) > 0, tf.float32)
     template = _dense(inputs[contract.TEMPLATE], shape)
     usable = present & (has_reference[:, :, tf.newaxis] > 0) & tf.math.is_finite(template)
@@ -43,9 +58,6 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         HAS_REFERENCE: has_reference,
         RHYTHM: rhythm_features(_dense(inputs[contract.RR], (-1, len(contract.RR_COLUMNS)))),
         SCALE: tf.ones_like(mask) * scale,
-        # Labels pass through for the Trainer; the model's signatures never feed them.
-        contract.IS_ANOMALY: inputs[contract.IS_ANOMALY],
-        contract.LABEL_WEIGHT: inputs[contract.LABEL_WEIGHT],
     }
 
 
@@ -53,14 +65,18 @@ def rhythm_features(rr: tf.Tensor) -> tf.Tensor:
     """How early this beat came and how long the next one took, against the patient's own recent rhythm.
 
     Args:
-        rr: float32 (batch, 4), seconds, columns as `contract.RR_COLUMNS`; 0 = unknown.
+        rr: float32 (batch, 5), columns as `contract.RR_COLUMNS`; 0 = unknown.
 
     Returns:
-        float32 (batch, 3): log(rr_prev / rr_median), log(rr_prev / rr_p90), log(rr_next / rr_median), each within
-        +-log(5), and 0 (nothing unusual) where either of the two is unknown.
+        float32 (batch, 4): log(rr_prev / rr_median), log(rr_prev / rr_p90), log(rr_next / rr_median), each within
+        +-log(5), and 0 (nothing unusual) where either of the two is unknown; and rr_spread, within 0 and 1, that of a
+        quiet sinus rhythm where it is unknown.
     """
-    previous, following, median, p90 = tf.unstack(rr, axis=1)
-    return tf.stack([_log_ratio(previous, median), _log_ratio(previous, p90), _log_ratio(following, median)], axis=1)
+    rr = tf.where(tf.math.is_finite(rr), rr, tf.zeros_like(rr))
+    previous, following, median, p90, spread = tf.unstack(rr, axis=1)
+    spread = tf.where(spread > 0, tf.minimum(spread, 1.0), tf.fill(tf.shape(spread), _USUAL_SPREAD))
+    ratios = [_log_ratio(previous, median), _log_ratio(previous, p90), _log_ratio(following, median)]
+    return tf.stack([*ratios, spread], axis=1)
 
 
 def _log_ratio(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

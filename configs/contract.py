@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 # --- raw features of one window, as the SavedModel's signatures name them -------------------------
 SAMPLES: Final = "samples"  # float32 (batch, window_samples, leads), millivolts
 LEAD_MASK: Final = "lead_mask"  # float32 (batch, leads), 1 present and usable, 0 not
-RR: Final = "rr"  # float32 (batch, len(RR_COLUMNS)), seconds; 0 = unknown
+RR: Final = "rr"  # float32 (batch, len(RR_COLUMNS)), seconds, but for the last column; 0 = unknown
 TEMPLATE: Final = "template"  # float32 (batch, window_samples, leads), millivolts
 TEMPLATE_BEATS: Final = "template_beats"  # float32 (batch, 1), beats the template was made of; 0 = none
 RR_COLUMNS: Final = (
@@ -26,6 +26,7 @@ RR_COLUMNS: Final = (
     "rr_next_s",  # the next R peak minus this one
     "rr_median_s",  # median of the RR intervals before rr_prev_s (rr_median_beats of them)
     "rr_p90_s",  # 90th percentile of the RR intervals before rr_prev_s (rr_p90_beats of them)
+    "rr_spread",  # median of |log(RR / its own rr_median)| of those intervals: how irregular this rhythm is
 )
 MODEL_INPUTS: Final = (SAMPLES, LEAD_MASK, RR, TEMPLATE, TEMPLATE_BEATS)
 
@@ -47,6 +48,12 @@ EXAMPLES_INPUT: Final = "examples"
 SCORE: Final = "score"  # float32 (batch,), -log10 of the share of held-out normal beats that score as high
 VERDICT: Final = "verdict"  # int32 (batch,), 1 when score >= threshold
 LEAD: Final = "lead"  # int32 (batch,), slot of the lead that contributes most to the score
+PARTS: Final = "parts"  # float32 (batch, len(PART_NAMES)), what each part adds to the measure that the score ranks
+PART_NAMES: Final = (
+    "shape",  # against normal beats of everybody
+    "context",  # against this recording's own running template
+    "timing",  # early, or followed by a pause, for this rhythm
+)
 RECONSTRUCTION: Final = "reconstruction"  # float32 (batch, window_samples, leads), millivolts
 SAMPLE_ERROR: Final = "sample_error"  # float32 (batch, window_samples, leads), in units of normal beats' spread
 THRESHOLD: Final = "threshold"  # float32 (batch,), the model's own
@@ -87,7 +94,12 @@ class FeatureSpec(BaseModel):
     )
     rr_median_beats: int = Field(10, ge=1, description="Previous RR intervals in the median reference.")
     rr_p90_beats: int = Field(60, ge=1, description="Previous RR intervals in the 90th percentile reference.")
-    template_beats: int = Field(20, ge=1, description="Previous beats in the running template (their median).")
+    template_beats: int = Field(40, ge=1, description="Previous beats in the running template (their median).")
+    template_min_rr: tuple[float, float] = Field(
+        (0.9, 0.86),
+        description="A beat enters the running template unless it came early: its rr_prev is at least these shares of "
+        "rr_median and of rr_p90. So an hour of bigeminy does not become the patient's normal.",
+    )
     max_rr_s: float = Field(
         3.0,
         gt=0,

@@ -50,12 +50,32 @@ class TrainingSettings(_Section):
     epochs: int = Field(14, ge=1, le=1000, description="Passes over the normal training windows.")
     batch_size: int = Field(128, ge=8, le=65536, description="Windows a gradient step.")
     learning_rate: float = Field(2e-3, gt=0, lt=1, description="Peak of the cosine decay.")
-    latent_units: int = Field(8, ge=1, le=256, description="Width of the bottleneck.")
+    layers: str = Field("dense", pattern="^(dense|convolutional)$", description="What the autoencoders are made of.")
+    hidden_units: tuple[int, ...] = Field(
+        (96, 48), min_length=1, max_length=6, description="Dense layers of the morphology autoencoder, inwards."
+    )
+    latent_units: int = Field(8, ge=1, le=256, description="Width of its bottleneck.")
+    context_hidden_units: tuple[int, ...] = Field(
+        (64,), min_length=1, max_length=6, description="Dense layers of the autoencoder that knows the template."
+    )
+    context_latent_units: int = Field(
+        2, ge=1, le=256, description="Width of its bottleneck: how far a normal beat may vary around the template."
+    )
     filters: tuple[int, ...] = Field(
-        (16, 32, 32, 64), min_length=1, max_length=6, description="Filters of each stride-2 convolution."
+        (16, 32, 32, 64),
+        min_length=1,
+        max_length=6,
+        description="Filters of each stride-2 convolution, when layers are convolutional.",
     )
     shift_samples: int = Field(3, ge=0, le=30, description="Largest shift in augmentation, both ways.")
-    use_template: bool = Field(True, description="Train the second autoencoder, conditioned on the running template.")
+    population: str = Field(
+        "new_patients",
+        pattern="^(new|known)_patients$",
+        description="Who will be scored: patients never seen (compared mostly with their own template), or those whose "
+        "normal beats are in the training data (compared mostly with these, by amplitude too).",
+    )
+    use_template: bool = Field(True, description="Compare beats with the recording's running template.")
+    use_context: bool = Field(True, description="Train the second autoencoder, conditioned on the running template.")
     use_rhythm: bool = Field(True, description="Add the RR-interval term to the score.")
     false_alarm_rate: float = Field(
         0.03, gt=0, lt=0.5, description="Share of held-out normal beats at or above the threshold."

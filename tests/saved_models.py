@@ -21,7 +21,7 @@ def random_block(n, seed=0, spec=SPEC):
         r_peak_s=np.arange(n) * 0.8,
         samples=random.integers(-2000, 2000, shape).astype(np.int16),
         lead_mask=random.random((n, spec.n_leads)) > 0.1,
-        rr=random.random((n, 4)).astype(np.float32),
+        rr=random.random((n, 5)).astype(np.float32),
         template=random.integers(-2000, 2000, shape).astype(np.int16),
         template_beats=random.integers(0, 20, n).astype(np.int16),
         quality=np.ones(n, np.float32),

@@ -16,8 +16,8 @@ from warehouse.store.warehouse import Warehouse
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 _WINDOW_COLUMNS = (
-    "r_peak_s, samples, lead_mask, rr_prev_s, rr_next_s, rr_median_s, rr_p90_s, template, template_beats, quality, "
-    "symbol, aami_class, label_source"
+    "r_peak_s, samples, lead_mask, rr_prev_s, rr_next_s, rr_median_s, rr_p90_s, rr_spread, template, template_beats, "
+    "quality, symbol, aami_class, label_source"
 )
 _CONTENT = f"""
 SELECT r.name, r.version, s.feature_version, p.split, p.sex, p.age_band, r.checksum, r.leads, r.duration_s,

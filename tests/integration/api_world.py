@@ -136,7 +136,7 @@ class World:
 
 def make_windows(n: int) -> Windows:
     ramp = np.arange(SPEC.window_samples)[None, :, None] + np.arange(n)[:, None, None]
-    rr = np.tile(np.float32([RR_S, RR_S, 0.75, 0.9]), (n, 1))
+    rr = np.tile(np.float32([RR_S, RR_S, 0.75, 0.9, 0.02]), (n, 1))
     rr[0] = 0
     mask = np.ones((n, 2), bool)
     mask[3::10, 1] = False

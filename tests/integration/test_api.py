@@ -179,7 +179,7 @@ def test_one_anomaly_with_its_signal(client: httpx.Client, world: World, scored:
     np.testing.assert_allclose(detail["samples_mv"], [ramp, -ramp], atol=1e-9)
     np.testing.assert_allclose(detail["reconstruction_mv"], [ramp / 2, -ramp / 2], atol=1e-4)
     np.testing.assert_allclose(detail["sample_error"], [ramp * 5, ramp * 5], atol=1e-4)
-    assert detail["rr"] == {"rr_prev_s": 0.8, "rr_next_s": 0.8, "rr_median_s": 0.75, "rr_p90_s": 0.9}
+    assert detail["rr"] == {"rr_prev_s": 0.8, "rr_next_s": 0.8, "rr_median_s": 0.75, "rr_p90_s": 0.9, "rr_spread": 0.02}
     assert detail["quality"] == 0.875
     episode = detail["episode"]
     assert (episode["n_beats"], episode["label"]) == (15, None)
@@ -198,7 +198,7 @@ def test_an_anomaly_before_its_recording_is_summarised(client: httpx.Client, wor
     detail = client.get(f"/anomalies/{first['id']}").json()
     assert (detail["episode_id"], detail["episode"]) == (None, None)
     assert detail["leads"] == ["MLII", None]
-    assert detail["rr"] == dict.fromkeys(("rr_prev_s", "rr_next_s", "rr_median_s", "rr_p90_s"))
+    assert detail["rr"] == dict.fromkeys(("rr_prev_s", "rr_next_s", "rr_median_s", "rr_p90_s", "rr_spread"))
 
 
 def test_an_anomaly_whose_window_was_dropped(client: httpx.Client, world: World) -> None:

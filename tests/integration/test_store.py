@@ -68,7 +68,7 @@ def test_migrating_again_changes_nothing(new_databases: Callable[[], DatabaseUrl
             add_recording(opened, name, 3)
             assert len(opened.warehouse.window_sets(SPEC.digest)) == 1 + (name == "b")
             with opened.warehouse.transaction() as connection:
-                assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).all() == [("0002",)]
+                assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).all() == [("0003",)]
     assert not (tmp_path / "postgres").exists()  # with both URLs given nothing is started
 
 
@@ -123,7 +123,7 @@ def test_windows_come_back_as_they_went_in(stores: Stores) -> None:
     np.testing.assert_array_equal(block.samples, samples)
     np.testing.assert_array_equal(block.template, samples[::-1])
     np.testing.assert_array_equal(block.lead_mask, np.arange(50)[:, None] % 3 != np.arange(2))
-    np.testing.assert_array_equal(block.rr[0], np.float32(RR_S) + np.arange(4, dtype=np.float32))
+    np.testing.assert_array_equal(block.rr[0], np.float32(RR_S) + np.arange(5, dtype=np.float32))
     assert to_datetime(int(block.recorded_at_us[49])) == START + timedelta(seconds=1 + 49 * RR_S)  # the next month
     assert stores.warehouse.mean_heart_rate_bpm(window_set) == pytest.approx(80)
     parts = [stores.warehouse.read_block(SPEC, *ids) for ids in iter_id_ranges(window_set, 20)]

@@ -35,7 +35,7 @@ def settings(tmp_path_factory):
     return load_settings(
         overrides={
             "data_dir": tmp_path_factory.mktemp("training"),
-            "training": {"epochs": 3, "filters": (8, 16, 16), "min_normal_windows": 100},
+            "training": {"epochs": 3, "hidden_units": (24,), "context_hidden_units": (16,), "min_normal_windows": 100},
             "evaluation": {"min_roc_auc": 0.7, "max_roc_auc_drop": 0.5},
             "ingest": {"workers": 1},
         }
@@ -128,7 +128,7 @@ def test_signatures_are_the_contract(model_dir):
     assert inputs == {
         contract.SAMPLES: (None, 160, 2),
         contract.LEAD_MASK: (None, 2),
-        contract.RR: (None, 4),
+        contract.RR: (None, 5),
         contract.TEMPLATE: (None, 160, 2),
         contract.TEMPLATE_BEATS: (None, 1),
     }

@@ -144,7 +144,7 @@ class Windows:
         r_peak_s: float64 (n,), from the recording's start.
         samples: int16 (n, window_samples, leads), microvolts; 0 where `lead_mask` is 0.
         lead_mask: bool (n, leads), the lead of that slot is there and usable throughout the window.
-        rr: float32 (n, 4), seconds, columns as `configs.contract.RR_COLUMNS`; 0 = unknown.
+        rr: float32 (n, 5), seconds, columns as `configs.contract.RR_COLUMNS`; 0 = unknown.
         template: int16 (n, window_samples, leads), microvolts, median of the previous beats' windows.
         template_beats: int16 (n,), how many beats that median was taken of; 0 = none.
         quality: float32 (n,), 0 worst to 1 best.

@@ -281,7 +281,7 @@ class _Cutter:
         counts = np.rint(block.signal[rows] / MV_PER_COUNT)
         samples = np.zeros((len(keep), spec.window_samples, spec.n_leads), dtype=np.int16)
         samples[:, :, self._slot_of_column] = np.where(usable[keep, None, :], np.clip(counts, -32767, 32767), 0)
-        template, template_beats = self._template.extend(samples, mask)
+        template, template_beats = self._template.extend(samples, mask, rr[keep])
         windows = Windows(
             beat_index=self._n_beats + keep,
             r_peak_s=time_s[keep],

@@ -110,6 +110,7 @@ windows = sa.Table(
     sa.Column("rr_next_s", sa.REAL, nullable=False, comment="RR after, seconds; 0 unknown."),
     sa.Column("rr_median_s", sa.REAL, nullable=False, comment="Median of the RRs before rr_prev_s; 0 unknown."),
     sa.Column("rr_p90_s", sa.REAL, nullable=False, comment="90th percentile of the RRs before; 0 unknown."),
+    sa.Column("rr_spread", sa.REAL, nullable=False, server_default="0", comment="Irregularity of the RRs before."),
     sa.Column("template", pg.BYTEA, nullable=False, comment="Running template, as samples; zeros when none."),
     sa.Column("template_beats", sa.SmallInteger, nullable=False, comment="Beats in the template; 0: none yet."),
     sa.Column("quality", sa.REAL, nullable=False, comment="0 worst to 1 best."),

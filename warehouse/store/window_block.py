@@ -24,7 +24,7 @@ class WindowBlock:
         r_peak_s: float64 (n,), seconds from the recording's start.
         samples: int16 (n, window_samples, leads), microvolts.
         lead_mask: bool (n, leads).
-        rr: float32 (n, 4), seconds, columns as `contract.RR_COLUMNS`.
+        rr: float32 (n, 5), seconds, columns as `contract.RR_COLUMNS`.
         template: int16 (n, window_samples, leads), microvolts.
         template_beats: int16 (n,).
         quality: float32 (n,).
@@ -89,6 +89,7 @@ def block_kinds(spec: contract.FeatureSpec) -> Mapping[str, str]:
         "rr_next_s": "float4",
         "rr_median_s": "float4",
         "rr_p90_s": "float4",
+        "rr_spread": "float4",
         "template": f"bytes:{size}",
         "template_beats": "int2",
         "quality": "float4",

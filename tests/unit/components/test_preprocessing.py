@@ -4,21 +4,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.anomaly_model import rhythm_term
-from components.autoencoder import Architecture, build_autoencoder, masked_pseudo_huber, normalise
+from components.autoencoder import Architecture, build_autoencoder, masked_pseudo_huber, peak_to_peak
 from components.preprocessing import rhythm_features
 
 pytestmark = pytest.mark.unit
 
 
 def test_a_beat_at_half_the_usual_interval_is_log_two_early():
-    rr = tf.constant([[0.4, 1.2, 0.8, 0.8], [0.8, 0.8, 0.8, 0.8]])
+    rr = tf.constant([[0.4, 1.2, 0.8, 0.8, 0.03], [0.8, 0.8, 0.8, 0.8, 0.0]])
     np.testing.assert_allclose(
-        rhythm_features(rr).numpy(), [[-np.log(2), -np.log(2), np.log(1.5)], [0, 0, 0]], atol=1e-6
+        rhythm_features(rr).numpy(), [[-np.log(2), -np.log(2), np.log(1.5), 0.03], [0, 0, 0, 0.05]], atol=1e-6
     )
 
 
-@pytest.mark.parametrize("row", [[0, 0.8, 0.8, 0.8], [0.8, 0, 0, 0], [0, 0, 0, 0]])
+@pytest.mark.parametrize("row", [[0, 0.8, 0.8, 0.8, 0.1], [0.8, 0, 0, 0, 0], [0, 0, 0, 0, 0], [float("nan")] * 5])
 def test_unknown_intervals_say_nothing_unusual(row):
     features = rhythm_features(tf.constant([row], tf.float32)).numpy()
     assert np.isfinite(features).all()
@@ -26,28 +25,18 @@ def test_unknown_intervals_say_nothing_unusual(row):
 
 
 def test_absurd_intervals_are_bounded():
-    features = rhythm_features(tf.constant([[1e-6, 1e6, 0.8, 0.8]])).numpy()
+    features = rhythm_features(tf.constant([[1e-6, 1e6, 0.8, 0.8, 1e6]])).numpy()
     assert np.abs(features).max() <= np.log(5) + 1e-6
-
-
-def test_only_early_beats_and_pauses_add_to_the_score():
-    early, late, pause = [[-0.5, -0.5, 0.0]], [[0.5, 0.5, 0.0]], [[0.0, 0.0, 0.5]]
-    assert rhythm_term(tf.constant(early)).numpy()[0] > rhythm_term(tf.constant(pause)).numpy()[0] > 0
-    assert rhythm_term(tf.constant(late)).numpy()[0] == 0
 
 
 @pytest.mark.parametrize(("samples", "leads"), [(160, 2), (140, 1), (160, 12), (97, 3)])
 @pytest.mark.parametrize("conditioned", [False, True])
-def test_autoencoders_give_back_the_shape_they_get(samples, leads, conditioned):
-    model = build_autoencoder(Architecture(samples, leads, (8, 8), 4), conditioned=conditioned, name="a")
+@pytest.mark.parametrize("convolutional", [False, True])
+def test_autoencoders_give_back_the_shape_they_get(samples, leads, conditioned, convolutional):
+    architecture = Architecture(samples, leads, (8, 8), 4, convolutional)
+    model = build_autoencoder(architecture, conditioned=conditioned, name="a")
     window = tf.zeros((3, samples, leads))
     assert model([window, window] if conditioned else window).shape == (3, samples, leads)
-
-
-def test_parameters_stay_small_enough_for_a_wearable():
-    architecture = Architecture(160, 2, (16, 32, 32, 64), 8)
-    total = sum(build_autoencoder(architecture, conditioned=c, name="a").count_params() for c in (False, True))
-    assert total < 150_000
 
 
 def test_a_missing_lead_does_not_count_in_the_loss():
@@ -61,7 +50,7 @@ def test_a_missing_lead_does_not_count_in_the_loss():
 def test_windows_are_measured_by_their_template_where_there_is_one():
     signal = tf.constant(np.linspace(-1, 1, 160)[None, :, None].repeat(2, axis=2), tf.float32)
     template = signal * 3
-    with_template = normalise(signal, template, tf.ones((1, 1)), tf.constant([[1.0, 0.0]])).numpy()
-    without = normalise(signal, template, tf.zeros((1, 1)), tf.constant([[1.0, 0.0]])).numpy()
+    with_template = peak_to_peak(signal, template, tf.ones((1, 1)), tf.constant([[1.0, 0.0]])).numpy()
+    without = peak_to_peak(signal, template, tf.zeros((1, 1)), tf.constant([[1.0, 0.0]])).numpy()
     np.testing.assert_allclose(with_template[0, 0], [6.0, 1.0], rtol=1e-5)
     np.testing.assert_allclose(without[0, 0], [2.0, 1.0], rtol=1e-5)

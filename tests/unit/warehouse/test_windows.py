@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from configs.contract import FeatureSpec
 from configs.errors import ConfigurationError, SourceError
-from warehouse.signal.context import RrContext, RunningTemplate
+from warehouse.signal.context import RrContext, RunningTemplate, comes_early
 from warehouse.signal.coverage import SpanMerger, TimeAccount, account, check_coverage
 from warehouse.signal.ecg import BeatAnnotations, Reason, RecordingHeader, UnusableSpan, Windows
 from warehouse.signal.simulate import simulate_recording
@@ -19,6 +19,7 @@ from warehouse.signal.windows import choose_leads, concatenate, cut_windows
 pytestmark = pytest.mark.unit
 
 SPEC = FeatureSpec()
+UNHURRIED = np.tile(np.float32([0.8, 0.8, 0.8, 0.8, 0.02]), (100, 1))  # RR context of beats that are not early
 RATE = 250.0
 
 
@@ -125,7 +126,7 @@ def test_empty_slot_is_masked_and_zero():
     assert windows.lead_mask.tolist() == [[False, True]] * len(windows)
     assert (windows.samples[:, :, 0] == 0).all()
     assert (windows.template[:, :, 0] == 0).all()
-    assert windows.template_beats[-1] == 20
+    assert windows.template_beats[-1] == len(windows) - 1
     assert spans == []
 
 
@@ -267,15 +268,17 @@ def test_wrong_detector_and_wrong_rate_say_so():
 
 def naive_rr(r_peaks, max_rr_s):
     """The columns beat by beat, straight from the contract's words."""
-    rows, known = [], []
+    rows, known, changes = [], [], []
     for i, r in enumerate(r_peaks):
         prev = r - r_peaks[i - 1] if i and r - r_peaks[i - 1] <= max_rr_s else 0.0
         following = r_peaks[i + 1] - r if i + 1 < len(r_peaks) and r_peaks[i + 1] - r <= max_rr_s else 0.0
         median = np.median(known[-10:]) if len(known) >= 3 else 0.0
         p90 = np.percentile(known[-60:], 90) if len(known) >= 3 else 0.0
-        rows.append([prev, following, median, p90])
+        last = [c for c in changes[-60:] if c is not None]
+        rows.append([prev, following, median, p90, np.median(last) if len(last) >= 5 else 0.0])
         if prev:
             known.append(prev)
+            changes.append(abs(np.log(prev / median)) if median else None)
     return np.array(rows)
 
 
@@ -300,20 +303,42 @@ def test_rr_context_does_not_depend_on_where_it_is_cut(rr, cuts):
     for part in np.split(rr, sorted(c for c in cuts if c <= len(rr))):
         parts.append(context.extend(part))
     joined = np.concatenate(parts)
-    assert np.array_equal(joined[:, [0, 2, 3]], whole[:, [0, 2, 3]])
+    assert np.array_equal(joined[:, [0, 2, 3, 4]], whole[:, [0, 2, 3, 4]])
 
 
 # --- template
 
 
-def test_template_is_the_median_of_the_windows_before():
-    windows, *_ = cut(simulated(120, pvc_rate=0.05))
-    assert (windows.template_beats[:5] == 0).all()
-    assert (windows.template[:5] == 0).all()
-    assert windows.template_beats[5:25].tolist() == list(range(5, 20)) + [20] * 5
-    for i in (5, 12, 40, len(windows) - 1):
-        expected = np.rint(np.median(windows.samples[max(0, i - 20) : i].astype(np.float32), axis=0))
-        assert np.array_equal(windows.template[i], expected)
+def test_template_is_the_median_of_the_windows_before_that_did_not_come_early():
+    source = simulated(120, pvc_rate=0.1)
+    windows, *_ = cut(source)
+    early = comes_early(windows.rr, SPEC)
+    assert early[windows.symbol == "V"].all()
+    assert early.sum() < 0.4 * len(early)
+    for i in (5, 12, 40, 60, len(windows) - 1):
+        enters = np.flatnonzero(~early[:i])[-SPEC.template_beats :]
+        expected = np.rint(np.median(windows.samples[enters].astype(np.float32), axis=0))
+        if len(enters) < 5:
+            assert windows.template_beats[i] == 0
+            assert not windows.template[i].any()
+        else:
+            assert windows.template_beats[i] == len(enters)
+            assert np.array_equal(windows.template[i], expected)
+    assert windows.template_beats[-1] == SPEC.template_beats
+
+
+def test_an_hour_of_bigeminy_does_not_become_the_template():
+    n, rng = 4000, np.random.default_rng(0)
+    narrow = np.exp(-0.5 * ((np.arange(SPEC.window_samples) - SPEC.before_samples) / 3) ** 2)
+    wide = -np.exp(-0.5 * ((np.arange(SPEC.window_samples) - SPEC.before_samples) / 12) ** 2)
+    ectopic = np.arange(n) % 2 == 1
+    ectopic[:40] = False
+    shape = np.where(ectopic[:, None], wide, narrow) * 1000
+    samples = np.rint(np.repeat(shape[:, :, None], 2, axis=2) + rng.normal(0, 5, (n, SPEC.window_samples, 2)))
+    rr_s = np.where(ectopic, 0.55, np.where(np.roll(ectopic, 1), 1.05, 0.8))
+    rr = RrContext(SPEC).extend(rr_s)
+    template, _ = RunningTemplate(SPEC).extend(samples.astype(np.int16), np.ones((n, 2), bool), rr)
+    assert np.abs(template[-1, :, 0] - narrow * 1000).max() < 20
 
 
 def test_template_of_a_lead_is_made_of_its_usable_windows_only():
@@ -321,30 +346,31 @@ def test_template_of_a_lead_is_made_of_its_usable_windows_only():
     rng = np.random.default_rng(0)
     samples = rng.integers(-500, 500, (40, spec.window_samples, 2)).astype(np.int16)
     mask = np.ones((40, 2), dtype=bool)
-    mask[10:20, 1] = False
-    template, beats = RunningTemplate(spec).extend(samples, mask)
+    mask[3:20, 1] = False
+    template, beats = RunningTemplate(spec).extend(samples, mask, UNHURRIED[:40])
     assert beats[9] == 7
     assert (beats[10:20] == 7).all()  # the lead that is there has all of its windows
-    assert beats[20:25].tolist() == [0] * 5  # the lead that came back has none yet
-    assert (template[20:25] == 0).all()
-    assert beats[25:28].tolist() == [5, 6, 7]
-    assert np.array_equal(template[26, :, 1], np.rint(np.median(samples[20:26, :, 1], axis=0)))
-    assert np.array_equal(template[26, :, 0], np.rint(np.median(samples[19:26, :, 0], axis=0)))
+    assert beats[20:22].tolist() == [0, 0]  # the lead that came back has three and four
+    assert (template[20:22] == 0).all()
+    assert beats[22:25].tolist() == [5, 6, 7]
+    assert np.array_equal(template[23, :, 1], np.rint(np.median(samples[[0, 1, 2, 20, 21, 22], :, 1], axis=0)))
+    assert np.array_equal(template[23, :, 0], np.rint(np.median(samples[16:23, :, 0], axis=0)))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 60), st.lists(st.integers(0, 60), max_size=4), st.integers(0, 2**16))
 def test_template_does_not_depend_on_where_it_is_cut(n, cuts, seed):
     rng = np.random.default_rng(seed)
-    spec = FeatureSpec(before_ms=20, after_ms=30)
+    spec = FeatureSpec(before_ms=20, after_ms=30, template_beats=20)
     samples = rng.integers(-500, 500, (n, spec.window_samples, 2)).astype(np.int16)
     mask = rng.random((n, 2)) < 0.8
     samples = np.where(mask[:, None, :], samples, 0).astype(np.int16)
-    whole = RunningTemplate(spec).extend(samples, mask)
+    rr = RrContext(spec).extend(rng.choice([0.0, 0.5, 0.8, 0.82], n))
+    whole = RunningTemplate(spec).extend(samples, mask, rr)
     running, parts = RunningTemplate(spec), []
     bounds = [0, *sorted(c for c in cuts if c <= n), n]
     for start, stop in pairwise(bounds):
-        parts.append(running.extend(samples[start:stop], mask[start:stop]))
+        parts.append(running.extend(samples[start:stop], mask[start:stop], rr[start:stop]))
     assert np.array_equal(np.concatenate([part[0] for part in parts]), whole[0])
     assert np.array_equal(np.concatenate([part[1] for part in parts]), whole[1])
 

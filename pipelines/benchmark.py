@@ -1,0 +1,252 @@
+"""`python -m pipelines.benchmark`: how well the detector ranks and alarms, by exact protocols, on reference data."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from configs import cli, contract
+from configs.contract import FeatureSpec
+from configs.errors import ConfigurationError, UnavailableError
+from configs.settings import TrainingSettings, load_settings
+from pipelines.benchmark_data import (
+    DISTURBANCES,
+    DS1,
+    DS1_CALIBRATION,
+    DS2,
+    Dataset,
+    load_mitdb,
+)
+
+PROTOCOLS = ("mixed", "inter-patient", "adaptive", "ecg5000", "detector")
+PEERS = ("outlier_vae", "outlier_ae", "iforest", "pca", "autoencoder")
+ADAPTIVE_S = 300.0
+MITDB_RECORDS = tuple(sorted({*DS1, *DS2}))
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "all parts": {},
+    "without timing": {"use_rhythm": False},
+    "without the conditioned autoencoder": {"use_context": False},
+    "without any template": {"use_template": False},
+    "morphology autoencoder alone": {"use_template": False, "use_rhythm": False},
+    "convolutional layers": {"layers": "convolutional", "latent_units": 8},
+}
+
+Result = dict[str, Any]
+
+
+def main(
+    protocol: Annotated[str, typer.Option(help=f"One of {', '.join(PROTOCOLS)}.")] = "inter-patient",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with MIT-BIH records, or with ECG5000_*.txt; default: ECG_MITDB_DIR.")
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=20, help="How many seeds: 1, 2, ... Mean and spread are over them.")
+    ] = 3,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also the detectors of `make peers`, on the same windows.")
+    ] = False,
+    ablation: Annotated[bool, typer.Option("--ablation", help="Also with parts left out (inter-patient).")] = False,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also on disturbed recordings (inter-patient).")
+    ] = False,
+    profile: Annotated[str | None, typer.Option(help="Profile with other training settings or geometry.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+) -> None:
+    """Train and test by a protocol of docs/benchmark.md, once a seed; print means and spreads.
+
+    No test data take part in any choice. Exit codes: 0 done, 2 bad option or no data there.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigurationError("--protocol", f"{protocol} is none of {', '.join(PROTOCOLS)}")
+    if (ablation or robustness) and protocol != "inter-patient":
+        raise ConfigurationError("--protocol", f"--ablation and --robustness go with inter-patient, not {protocol}")
+    settings = load_settings(profile)
+    folder = data or settings.mitdb_dir
+    if folder is None or not folder.is_dir():
+        raise ConfigurationError("--data", f"{folder} is not a folder", "Give the folder with the records.")
+    run = {"mixed": _mixed, "ecg5000": _ecg5000}.get(protocol, _inter_patient)
+    found: dict[str, list[Result]] = {}
+    options = {"peers": peers, "ablation": ablation, "robustness": robustness}
+    for seed in range(1, seeds + 1):
+        training = settings.training.model_copy(update={"seed": seed})
+        for name, result in run(protocol, folder, settings.features, training, options):
+            found.setdefault(name, []).append(result)
+            cli.note(_line(f"seed {seed}  {name}", result))
+    summary = {name: summarise(results) for name, results in found.items()}
+    _show(protocol, summary)
+    cli.write_json(json_file, {"protocol": protocol, "seeds": seeds, "summary": summary, "runs": found})
+
+
+# --- protocols -----------------------------------------------------------------------------------------------------
+
+
+def _inter_patient(
+    protocol: str, folder: Path, spec: FeatureSpec, training: TrainingSettings, options: Mapping[str, bool]
+) -> Iterator[tuple[str, Result]]:
+    """DS1 normals to train, all of DS2 to test; adaptive tests after five minutes; detector finds its own R peaks."""
+    from pipelines.benchmark_protocols import fit
+
+    detector = "neurokit" if protocol == "detector" else None
+    train = load_mitdb(folder, [r for r in DS1 if r not in DS1_CALIBRATION], spec, detector=detector)
+    held_out = load_mitdb(folder, DS1_CALIBRATION, spec, detector=detector)
+    test = load_mitdb(folder, DS2, spec, detector=detector)
+    if protocol == "adaptive":
+        test = test.take(test.r_peak_s >= ADAPTIVE_S)
+    for name, changes in (ABLATIONS if options["ablation"] else {"all parts": {}}).items():
+        fitted = fit(train, held_out, spec, training.model_copy(update=dict(changes)))
+        yield name, _tested(fitted, test)
+        if name == "all parts" and options["robustness"]:
+            for disturbance in DISTURBANCES:
+                yield disturbance, _tested(fitted, load_mitdb(folder, DS2, spec, disturbance=disturbance))
+    if options["peers"]:
+        yield from _peers(train, held_out, test, spec, training.seed)
+
+
+def _mixed(
+    protocol: str, folder: Path, spec: FeatureSpec, training: TrainingSettings, options: Mapping[str, bool]
+) -> Iterator[tuple[str, Result]]:
+    """BeatGAN's: normals of all patients 80/20, every other beat anomalous; says nothing about new patients."""
+    from pipelines.benchmark_protocols import fit
+
+    del protocol
+    data = load_mitdb(folder, MITDB_RECORDS, spec)
+    random = np.random.default_rng(training.seed)
+    draw = random.random(len(data))
+    train = data.take(~data.anomalous & (draw < 0.75))
+    held_out = data.take(~data.anomalous & (draw >= 0.75) & (draw < 0.8))
+    test = data.take(data.anomalous | (draw >= 0.8))
+    known = training.model_copy(update={"population": "known_patients", "shift_samples": 0})
+    alone = {"use_template": False, "use_rhythm": False}
+    variants = {"shape only, the beat alone": alone, "shape only": {"use_rhythm": False}, "with rhythm": {}}
+    for name, changes in variants.items():
+        yield name, _tested(fit(train, held_out, spec, known.model_copy(update=dict(changes))), test)
+    if options["peers"]:
+        yield from _peers(train, held_out, test, spec, training.seed)
+
+
+def _ecg5000(
+    protocol: str, folder: Path, spec: FeatureSpec, training: TrainingSettings, options: Mapping[str, bool]
+) -> Iterator[tuple[str, Result]]:
+    """UCR windows, stratified five folds: normals of four train, a threshold from the four, accuracy on the fifth."""
+    from pipelines.benchmark_ecg5000 import cross_validate
+
+    del protocol, spec, options
+    yield "the beat alone", cross_validate(folder, training)
+
+
+def _tested(fitted: Any, test: Dataset) -> Result:
+    from pipelines.benchmark_protocols import describe, judge
+
+    score, windows_per_second = fitted.score(test)
+    return judge(test, score) | {"cost": describe(fitted, windows_per_second)}
+
+
+def _peers(
+    train: Dataset, held_out: Dataset, test: Dataset, spec: FeatureSpec, seed: int
+) -> Iterator[tuple[str, Result]]:
+    """Each peer on the same windows: its own score, and that with our timing, both as tail probabilities."""
+    import tensorflow as tf
+
+    from components import measure, preprocessing
+    from components.calibration import fit_tail
+    from pipelines.benchmark_protocols import judge
+
+    del spec
+    python = Path(".venv-peers/bin/python")
+    if not python.exists():
+        raise UnavailableError("--peers", "their environment is not there", "Make it: make peers")
+
+    def timing(data: Dataset) -> Any:
+        rhythm = preprocessing.rhythm_features(tf.constant(data.inputs[contract.RR]))
+        return measure.timing_measure(rhythm).numpy()
+
+    normals, calibrating = train.take(~train.anomalous), held_out.take(~held_out.anomalous)
+    rank_timing = fit_tail(timing(calibrating))
+    with tempfile.TemporaryDirectory() as folder:
+        windows, scores = Path(folder) / "windows.npz", Path(folder) / "scores.npz"
+        both = np.concatenate([calibrating.inputs[contract.SAMPLES], test.inputs[contract.SAMPLES]])
+        np.savez(windows, train=normals.inputs[contract.SAMPLES], test=both)
+        command = [str(python), "pipelines/peers.py", "--data", str(windows), "--out", str(scores), "--peers"]
+        subprocess.run([*command, ",".join(PEERS), "--seed", str(seed)], check=True)
+        with np.load(scores) as found:
+            for name in PEERS:
+                score = found[f"{name}_score"]
+                n = len(calibrating)
+                calibrated = fit_tail(score[:n])(score[n:])
+                cost = {
+                    key: float(found[f"{name}_{key}"]) for key in ("parameters", "train_seconds", "windows_per_second")
+                }
+                cost["training_seconds"] = cost.pop("train_seconds")
+                yield f"peer {name}", judge(test, calibrated) | {"cost": cost}
+                yield f"peer {name}, with timing", judge(test, calibrated + rank_timing(timing(test))) | {"cost": cost}
+
+
+# --- what is printed -----------------------------------------------------------------------------------------------
+
+
+def summarise(results: Sequence[Result]) -> Result:
+    """Mean and spread (largest minus smallest) of every number over the seeds."""
+
+    def merge(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], Mapping):
+            return {key: merge([v[key] for v in values if key in v]) for key in values[0]}
+        if isinstance(values[0], bool | str) or any(v is None for v in values):
+            return values[0]
+        return {"mean": float(np.mean(values)), "spread": float(np.max(values) - np.min(values))}
+
+    merged: Result = merge(list(results))
+    return merged
+
+
+def _line(name: str, result: Result) -> str:
+    if "roc_auc" not in result:
+        return f"{name}: accuracy {result['accuracy']:.4f}"
+    return f"{name}: ROC-AUC {result['roc_auc']:.4f}, AP {result['average_precision']:.4f}"
+
+
+def _show(protocol: str, summary: Mapping[str, Result]) -> None:
+    columns = ["ROC-AUC", "AP", "sens. at 3%", "PPV at 3%", "alarms at 3%", "parameters", "train s", "windows/s"]
+    table = Table("", *columns, title=f"{protocol}: mean and spread over seeds")
+    for name, result in summary.items():
+        if "roc_auc" not in result:
+            table.add_row(name, f"accuracy {_pair(result['accuracy'])}")
+            continue
+        at, cost = result["presets"]["0.03"], result["cost"]
+        ranks = [_pair(result[key]) for key in ("roc_auc", "average_precision")]
+        alarms = [_pair(at[key], 3) for key in ("sensitivity", "ppv", "false_alarm_rate")]
+        costs = [f"{cost[key]['mean']:,.0f}" for key in ("parameters", "training_seconds", "windows_per_second")]
+        table.add_row(name, *ranks, *alarms, *costs)
+    cli.show(table)
+    first = next(iter(summary.values()))
+    if "by_class" not in first:
+        return
+    classes = Table("class", "beats", "ROC-AUC", "sens. at 3%", title=next(iter(summary)))
+    for name, result in first["by_class"].items():
+        classes.add_row(
+            name, f"{result['beats']['mean']:.0f}", _pair(result["roc_auc"]), _pair(result["sensitivity"]["0.03"], 3)
+        )
+    cli.show(classes)
+    recordings = Table("recording", "normal", "anomalous", "ROC-AUC", "false alarms at 3%", title=next(iter(summary)))
+    for name, result in first["by_recording"].items():
+        auc = result["roc_auc"]
+        recordings.add_row(
+            name,
+            f"{result['normal']['mean']:.0f}",
+            f"{result['anomalous']['mean']:.0f}",
+            "" if auc is None else _pair(auc),
+            _pair(result["false_alarm_rate"]["0.03"], 3),
+        )
+    cli.show(recordings)
+
+
+def _pair(value: Mapping[str, float], digits: int = 4) -> str:
+    return f"{value['mean']:.{digits}f} ±{value['spread'] / 2:.{digits}f}"
+
+
+if __name__ == "__main__":
+    cli.run(main)

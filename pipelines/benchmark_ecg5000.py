@@ -1,0 +1,102 @@
+"""The benchmark's ECG5000 protocol: one patient's windows, cross-validated; there is no patient to hold out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from configs import contract
+from configs.contract import FeatureSpec
+from configs.errors import ConfigurationError
+from configs.settings import TrainingSettings
+from pipelines.benchmark_data import Dataset
+from pipelines.benchmark_protocols import fit
+from warehouse.signal.readers import find_sources, read_ucr
+
+FOLDS = 5
+#: Few windows: more passes in smaller steps than on recordings, and narrow layers.
+FEW_WINDOWS = {
+    "epochs": 200,
+    "batch_size": 16,
+    "hidden_units": (48, 16),
+    "latent_units": 4,
+    "shift_samples": 1,
+    "population": "known_patients",
+    "use_template": False,
+    "use_rhythm": False,
+}
+
+
+def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
+    """Accuracy over five stratified folds.
+
+    The autoencoder learns from three quarters of the normal windows of four folds. The threshold is the one that
+    separates the rest of those normals from the anomalous windows of the same four folds best. The fifth is the test.
+
+    Raises:
+        ConfigurationError: there is no UCR file.
+    """
+    sources, _ = find_sources([str(path) for path in sorted(folder.glob("*_TRAIN.txt"))])
+    if not sources:
+        raise ConfigurationError(str(folder), "holds no UCR file *_TRAIN.txt", "Give the folder with --data.")
+    precut = read_ucr(sources[0])
+    spec = FeatureSpec(precut_samples=precut.samples.shape[1], lead_slots=(("ECG",),))
+    data = _dataset(precut.samples, precut.aami_class)
+    settings = training.model_copy(update=FEW_WINDOWS)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=training.seed)
+    score = np.zeros(len(data))
+    right = np.zeros(len(data), bool)
+    for others, tested in folds.split(np.zeros(len(data)), precut.label):
+        learn, choose = train_test_split(
+            others, test_size=0.25, stratify=data.anomalous[others], random_state=training.seed
+        )
+        fitted = fit(_rows(data, learn), _rows(data, choose), spec, settings)
+        measured, _ = fitted.score(data)
+        threshold = best_threshold(data.anomalous[choose], measured[choose])
+        score[tested] = measured[tested]
+        right[tested] = (measured[tested] >= threshold) == data.anomalous[tested]
+    return {
+        "windows": len(data),
+        "accuracy": float(right.mean()),
+        "accuracy_by_fold": [float(right[tested].mean()) for _, tested in folds.split(score, precut.label)],
+        "ranking": {
+            "roc_auc": float(roc_auc_score(data.anomalous, score)),
+            "average_precision": float(average_precision_score(data.anomalous, score)),
+        },
+    }
+
+
+def best_threshold(anomalous: npt.NDArray[np.bool_], score: npt.NDArray[np.floating[Any]]) -> float:
+    """The threshold (between two scores) of the greatest accuracy; of several, the middle one."""
+    order = np.sort(np.unique(score))
+    candidates = np.concatenate([[order[0] - 1], (order[1:] + order[:-1]) / 2, [order[-1] + 1]])
+    accuracy = np.array([((score >= t) == anomalous).mean() for t in candidates])
+    best = np.flatnonzero(accuracy == accuracy.max())
+    return float(candidates[best[len(best) // 2]])
+
+
+def _dataset(samples: npt.NDArray[np.float32], classes: npt.NDArray[np.str_]) -> Dataset:
+    n = len(samples)
+    return Dataset(
+        inputs={
+            contract.SAMPLES: samples,
+            contract.LEAD_MASK: np.ones((n, 1), np.float32),
+            contract.RR: np.zeros((n, len(contract.RR_COLUMNS)), np.float32),
+            contract.TEMPLATE: np.zeros_like(samples),
+            contract.TEMPLATE_BEATS: np.zeros((n, 1), np.float32),
+        },
+        anomalous=classes != "N",
+        aami_class=classes,
+        recording=np.full(n, "ecg5000"),
+        r_peak_s=np.arange(n, dtype=np.float64),
+        missed=(np.zeros(0, "<U4"), np.zeros(0, "<U4")),
+    )
+
+
+def _rows(data: Dataset, indices: npt.NDArray[np.int64]) -> Dataset:
+    rows = np.zeros(len(data), bool)
+    rows[indices] = True
+    return data.take(rows)
