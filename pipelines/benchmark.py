@@ -1,5 +1,7 @@
 """`python -m pipelines.benchmark`: how well the detector ranks and alarms, by exact protocols, on reference data."""
 
+import logging
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -69,6 +71,9 @@ def main(
     folder = data or settings.mitdb_dir
     if folder is None or not folder.is_dir():
         raise ConfigurationError("--data", f"{folder} is not a folder", "Give the folder with the records.")
+    # Every model is a new graph: TensorFlow's advice on retracing is not meant for this.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     run = {"mixed": _mixed, "ecg5000": _ecg5000}.get(protocol, _inter_patient)
     found: dict[str, list[Result]] = {}
     options = {"peers": peers, "ablation": ablation, "robustness": robustness}

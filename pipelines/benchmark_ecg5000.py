@@ -23,7 +23,7 @@ FEW_WINDOWS = {
     "batch_size": 16,
     "hidden_units": (48, 16),
     "latent_units": 4,
-    "shift_samples": 1,
+    "shift_samples": 0,
     "population": "known_patients",
     "use_template": False,
     "use_rhythm": False,
@@ -49,7 +49,7 @@ def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=training.seed)
     score = np.zeros(len(data))
     right = np.zeros(len(data), bool)
-    for others, tested in folds.split(np.zeros(len(data)), precut.label):
+    for others, tested in folds.split(np.zeros(len(data)), data.anomalous):
         learn, choose = train_test_split(
             others, test_size=0.25, stratify=data.anomalous[others], random_state=training.seed
         )
@@ -61,7 +61,7 @@ def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
     return {
         "windows": len(data),
         "accuracy": float(right.mean()),
-        "accuracy_by_fold": [float(right[tested].mean()) for _, tested in folds.split(score, precut.label)],
+        "accuracy_by_fold": [float(right[tested].mean()) for _, tested in folds.split(score, data.anomalous)],
         "ranking": {
             "roc_auc": float(roc_auc_score(data.anomalous, score)),
             "average_precision": float(average_precision_score(data.anomalous, score)),

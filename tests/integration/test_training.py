@@ -133,7 +133,7 @@ def test_signatures_are_the_contract(model_dir):
         contract.TEMPLATE_BEATS: (None, 1),
     }
     assert set(default.structured_outputs) == {
-        contract.SCORE, contract.VERDICT, contract.LEAD, contract.RECONSTRUCTION, contract.SAMPLE_ERROR,
+        contract.SCORE, contract.VERDICT, contract.LEAD, contract.PARTS, contract.RECONSTRUCTION, contract.SAMPLE_ERROR,
         contract.THRESHOLD, contract.RANK,
     }  # fmt: skip
     assert set(signatures[contract.SIGNATURE_SCORE].structured_outputs) == {
