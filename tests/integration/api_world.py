@@ -197,11 +197,13 @@ def open_world(data_dir: Path) -> Iterator[World]:
         yield World(stores, stores.warehouse.ensure_patients([("pseudonym", "male", "65-79")], shares)["pseudonym"])
 
 
-def pages(client: httpx.Client, url: str, **params: Any) -> Iterator[dict[str, Any]]:
+def pages(
+    client: httpx.Client, url: str, *, headers: dict[str, str] | None = None, **params: Any
+) -> Iterator[dict[str, Any]]:
     """All pages of a listing."""
     token: dict[str, str] = {}
     while True:
-        response = client.get(url, params={**params, **token})
+        response = client.get(url, params={**params, **token}, headers=headers)
         assert response.status_code == 200, response.text
         yield response.json()
         if response.json()["next_page_token"] is None:
