@@ -15,6 +15,7 @@ DatabaseUnavailableError    503  database-unavailable   with Retry-After
 StorageError                503  storage-unavailable    with Retry-After
 ModelUnavailableError       503  model-unavailable      with Retry-After
 not ready                   503  not-ready              with Retry-After
+something else needed       503  unavailable            with Retry-After
 anything else               500  unexpected             says nothing of the inside; the log does
 """
 
@@ -160,9 +161,12 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
             request, _NO_PATH, f"{request.url.path} does not exist. /docs lists what does.", headers=headers
         )
     if error.status_code == _NO_METHOD.status:
-        allowed = next((value for name, value in headers.items() if name.lower() == "allow"), "GET")
+        allowed = _methods(request) or next((v for name, v in headers.items() if name.lower() == "allow"), "GET")
         detail = f"{request.url.path} does not take {request.method}. Send {allowed}."
-        return _problem(request, _NO_METHOD, detail, headers=headers)
+        return _problem(request, _NO_METHOD, detail, headers={"Allow": allowed})
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # a body that is no text at all
+        unread = ParameterProblem(parameter="body", problem="cannot be read", send="Send JSON in UTF-8.")
+        return _problem(request, _INVALID, f"body: {unread.problem}. {unread.send}", errors=[unread])
     phrase = HTTPStatus(error.status_code).phrase
     kind = _Kind(error.status_code, phrase.lower().replace(" ", "-"), phrase)
     return _problem(request, kind, str(error.detail), headers=headers)
@@ -181,10 +185,11 @@ def _explain(found: Mapping[str, Any], request: Request) -> ParameterProblem:
         return ParameterProblem(
             parameter=parameter, problem="is not a parameter of this operation", send=f"Parameters: {known}."
         )
-    problem, send = _WORDS.get(found["type"], (str(found["msg"]).rstrip("."), "GET /docs says what it takes."))
-    return ParameterProblem(
-        parameter=parameter, problem=problem.format(**context), send=str(context.get("send") or send.format(**context))
-    )
+    if found["type"] not in _WORDS:
+        send = str(context.get("send") or "GET /docs says what it takes.")
+        return ParameterProblem(parameter=parameter, problem=str(found["msg"]).rstrip("."), send=send)
+    problem, send = _WORDS[found["type"]]
+    return ParameterProblem(parameter=parameter, problem=problem.format(**context), send=send.format(**context))
 
 
 #: Validation error to what is wrong and what to send; `{...}` comes from the error's context.
@@ -197,8 +202,17 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "less_than_equal": ("is above {le}", "Send at most {le}."),
     "string_too_short": ("is empty", "Send a value, or leave the parameter out."),
     "string_too_long": ("is longer than {max_length} characters", "Send a shorter value."),
+    "string_pattern_mismatch": ("is not of the form it should have", "Send what matches {pattern}."),
+    "literal_error": ("is not one of those there are", "Send {expected}."),
     "missing": ("is missing", "Send it."),
 }
+
+
+def _methods(request: Request) -> str:
+    """What a path takes, from its OpenAPI description: a path may have several routes."""
+    route = request.scope.get("route")
+    operations = request.app.openapi()["paths"].get(getattr(route, "path", ""), {})
+    return ", ".join(sorted(method.upper() for method in operations))
 
 
 def _query_parameters(request: Request) -> Iterable[str]:

@@ -57,7 +57,9 @@ def list_anomalies(services: ServicesDep, principal: Reader, query: Annotated[An
 def get_anomaly(
     services: ServicesDep,
     principal: Reader,
-    anomaly_id: Annotated[str, Path(description="`<model_version>-<window_id>`.", examples=["1-16777228"])],
+    anomaly_id: Annotated[
+        str, Path(description="`<model_version>-<window_id>`.", max_length=50, examples=["1-16777228"])
+    ],
 ) -> AnomalyDetail:
     """One anomaly with its signal, what the model expected instead, and how far off each sample is."""
     model_version, window_id = parse_anomaly_id(anomaly_id)

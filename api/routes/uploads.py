@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
+from starlette.exceptions import HTTPException
 
 from api.answers import in_utc
 from api.deps import Services, ServicesDep, Uploader
@@ -69,8 +69,10 @@ async def upload_recordings(
         raise RefusedError("unsupported-media-type", "Send multipart/form-data, each file in a part named file.")
     try:
         form = await request.form(max_files=services.settings.max_upload_files, max_fields=10)
-    except MultiPartException as error:
-        raise RequestError("body", f"is no multipart form ({error.message})", "Send one, as curl -F does.") from error
+    except HTTPException as error:
+        if isinstance(error, RefusedError):
+            raise
+        raise RequestError("body", f"is no multipart form ({error.detail})", "Send one, as curl -F does.") from error
     try:
         files = []
         for name, value in form.multi_items():

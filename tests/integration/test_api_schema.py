@@ -1,0 +1,57 @@
+"""Requests made up from the OpenAPI document: no answer is undocumented, none is a defect, none takes long."""
+
+from collections.abc import Iterator
+
+import httpx
+import hypothesis
+import pytest
+import schemathesis
+from api_world import World, open_world, score_two_recordings, serving, until
+from schemathesis.checks import load_all_checks
+
+from api.uploads import Uploads
+from configs.settings import load_settings
+
+pytestmark = pytest.mark.integration
+
+load_all_checks()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with open_world(tmp_path_factory.mktemp("schema")) as world:
+        score_two_recordings(world)
+        yield world
+
+
+@pytest.fixture(scope="module")
+def client(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    settings = load_settings(overrides={"data_dir": tmp_path_factory.mktemp("data"), "pseudonym_key": "a key"})
+    uploads = Uploads(world.stores, settings, world.clock)
+    with serving(world.stores, world.clock, uploads=uploads) as client:
+        until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+    uploads.close()
+
+
+@pytest.fixture(scope="module")
+def api_schema(client: httpx.Client) -> schemathesis.BaseSchema:
+    # No schema can say that end is after start, which tokens were issued, or which fields go together: where a request
+    # breaks such a rule, a 422 that names the parameter is right.
+    accepted = ["2xx", "304", "401", "403", "404", "409", "422", "429", "5xx"]
+    checks = {"positive_data_acceptance": {"expected-statuses": accepted}}
+    config = schemathesis.Config.from_dict({"checks": checks})
+    return schemathesis.openapi.from_url(f"{client.base_url}/openapi.json", config=config)
+
+
+schema = schemathesis.pytest.from_fixture("api_schema")
+
+
+@schema.parametrize()
+@hypothesis.settings(
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck)
+)
+def test_what_the_document_says_holds(case: schemathesis.Case) -> None:
+    response = case.call(timeout=10)
+    assert response.elapsed < 2.0
+    case.validate_response(response)
