@@ -16,6 +16,7 @@ from api.ui.page import FormDep, Page, PageDep, PageRoute, local_path, see_other
 from api.ui.recordings import cache_of
 from api.ui.strips import beat_pictures, clock_text, strip_length
 from api.ui.worklist import WorkListDep, neighbours_of, reasons_of
+from configs.contract import RR_COLUMNS
 from configs.errors import NotFoundError, RequestError
 from warehouse.signal.ecg import AamiClass
 from warehouse.store.records import Opinion
@@ -59,7 +60,7 @@ def anomaly(
         reasons=reasons_of(page, row, opened.model.threshold),
         before=before, after=after, verdicts=VERDICTS, labels_of=LABELS_OF, causes=CAUSES,
         reviews=results.reviews(page.reader.site, window_id=row["window_id"], limit=SHOWN_REVIEWS),
-        rr_ms=[round(float(v) * 1000) or None for v in pictures.block.rr[at]],
+        rr_ms={name: round(float(v) * 1000) or None for name, v in zip(RR_COLUMNS, pictures.block.rr[at], strict=True)},
         quality=float(pictures.block.quality[at]), reference=_reference(row),
         episode=_episode(page, row), clock=clock_text(opened, row["r_peak_s"], page.words), max_comment=MAX_COMMENT,
     )  # fmt: skip

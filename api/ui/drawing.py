@@ -83,17 +83,15 @@ class Drawing:
     def add(self, *shapes: Shape) -> None:
         self.shapes.extend(shapes)
 
-    def svg(self, css_class: str = "drawing", *, fluid: bool = False) -> str:
-        """The drawing as inline SVG; its user unit is the millimetre.
-
-        Args:
-            fluid: as wide as its place instead of to scale.
-        """
-        size = 'width="100%" preserveAspectRatio="none"' if fluid else f'width="{self.width:g}mm"'
+    def svg(self, css_class: str = "drawing") -> str:
+        """The drawing as inline SVG; its user unit is the millimetre."""
         data = "".join(f' data-{key}="{escape(str(value))}"' for key, value in self.facts.items())
+        # What is a picture to a screen reader has no links in it; a group may have.
+        role = "group" if any(getattr(shape, "href", "") for shape in self.shapes) else "img"
         head = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="{css_class}" {size} height="{self.height:g}mm" '
-            f'viewBox="0 0 {self.width:g} {self.height:g}" role="img" aria-label="{escape(self.label)}"{data}>'
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="{css_class}" width="{self.width:g}mm" '
+            f'height="{self.height:g}mm" viewBox="0 0 {self.width:g} {self.height:g}" role="{role}" '
+            f'aria-label="{escape(self.label)}"{data}>'
         )
         return head + "".join(_element(shape) for shape in self.shapes) + "</svg>"
 

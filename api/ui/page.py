@@ -1,8 +1,10 @@
 """What every page is made with: who asks, in which language, on what paper; and how it is answered."""
 
+import hashlib
 import json
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlencode
@@ -91,7 +93,7 @@ class Page:
             "page": self, "signed_in": self.signed_in, "t": self.words, "lang": self.words.language,
             "languages": LANGUAGES, "theme": self.theme, "path": self.request.url.path, "svg": _svg,
             "paper": self.paper, "speeds": SPEEDS_MM_S, "gains": GAINS_MM_MV, "url": with_query, "here": self.here,
-            "to_json": _to_json,
+            "to_json": _to_json, "static": static_url,
         }  # fmt: skip
         text = _environment.get_template(template).render(**shared, **context)
         response = HTMLResponse(text, status_code=status, headers=dict(HEADERS))
@@ -215,6 +217,13 @@ async def _error_page(request: Request, error: Exception) -> Response:
 
 def _svg(drawing: Drawing, css_class: str = "drawing") -> Markup:
     return Markup(drawing.svg(css_class))
+
+
+@cache
+def static_url(name: str) -> str:
+    """Address of a file of `static/`, with a digest of its content: browsers may keep it until it is another."""
+    digest = hashlib.sha256((HERE / "static" / name).read_bytes()).hexdigest()
+    return f"/ui/static/{name}?v={digest[:12]}"
 
 
 def _to_json(value: Any) -> Markup:

@@ -20,6 +20,7 @@ UNUSABLE_MM: Final = 5.0
 AXIS_MM: Final = 6.0
 MAX_TICKS: Final = 500  # flagged beats in view up to which each is drawn, and a link
 MAX_RR_S: Final = 3.0
+NARROWEST_MM: Final = 0.5
 SMOOTH_BEATS: Final = 5
 STEPS_S: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 28800, 86400)
 
@@ -233,13 +234,16 @@ def _signal(sheet: Drawing, signal: Envelope, view: View) -> None:
 def _unusable(sheet: Drawing, spans: Sequence[Span], view: View, words: Words) -> None:
     top = RATE_MM + FLAGS_MM + SIGNAL_MM
     sheet.add(Text(LEFT_MM - 1, top + 3.6, words.unusable, "axis", "end"))
+    drawn_to = {True: 0.0, False: 0.0}
     for span in spans:
-        start, end = np.clip(view.x([span.start_s, span.end_s]), LEFT_MM, view.width - 2)
-        if span.end_s > view.start_s and span.start_s < view.end_s:
-            whole = span.lead is None
-            title = " · ".join(
-                filter(None, [words.reason(span.reason), span.lead, f"{span.end_s - span.start_s:.1f} s"])
-            )
-            y, height = (top + 0.6, UNUSABLE_MM - 1.2) if whole else (top + 2.6, UNUSABLE_MM - 3.2)
-            style = "unusable-bar" if whole else "unusable-lead"
-            sheet.add(Box(float(start), y, float(max(end - start, 0.5)), height, style, title))
+        if span.end_s <= view.start_s or span.start_s >= view.end_s:
+            continue
+        start, end = np.clip(view.x([span.start_s, span.end_s]), LEFT_MM, view.width - 2).tolist()
+        whole = span.lead is None
+        end = max(end, start + NARROWEST_MM)
+        if end - drawn_to[whole] < NARROWEST_MM:  # hidden by the one before: a bad day has thousands
+            continue
+        drawn_to[whole] = end
+        title = " · ".join(filter(None, [words.reason(span.reason), span.lead, f"{span.end_s - span.start_s:.1f} s"]))
+        y, height = (top + 0.6, UNUSABLE_MM - 1.2) if whole else (top + 2.6, UNUSABLE_MM - 3.2)
+        sheet.add(Box(start, y, end - start, height, "unusable-bar" if whole else "unusable-lead", title))

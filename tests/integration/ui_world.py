@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from api.access import SCOPES_OF_ROLE, new_key
-from configs.contract import FeatureSpec
+from configs.contract import RR_COLUMNS, FeatureSpec
 from warehouse.signal.ecg import RecordingHeader, SignalSource, UnusableSpan, WindowChunk, Windows
 from warehouse.signal.windows import choose_leads, cut_windows
 from warehouse.store import Stores
@@ -61,7 +61,7 @@ def add_square_wave(stores: Stores, name: str = "square", seconds: int = 30) -> 
     windows = Windows(
         beat_index=np.arange(n), r_peak_s=beats.astype(np.float64), samples=np.stack(cut),
         lead_mask=np.ones((n, 2), bool),
-        rr=np.tile(np.float32([1, 1, 1, 1]), (n, 1)), template=np.zeros((n, SPEC.window_samples, 2), np.int16),
+        rr=np.ones((n, len(RR_COLUMNS)), np.float32), template=np.zeros((n, SPEC.window_samples, 2), np.int16),
         template_beats=np.zeros(n, np.int16), quality=np.full(n, 0.9, np.float32), symbol=np.full(n, "N"),
         aami_class=np.full(n, "N"),
     )  # fmt: skip

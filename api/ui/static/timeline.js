@@ -39,7 +39,8 @@ function mark(name, from, to) {
 }
 
 function shown() {
-  const { start, end } = view(), text = (s) => new Date(s * 1000).toISOString().slice(11, 19);
+  const { start, end } = view(), two = (n) => String(Math.floor(n)).padStart(2, "0");
+  const text = (s) => `${Math.floor(s / 3600)}:${two(s / 60 % 60)}:${two(s % 60)}`;
   const strip = document.querySelector("#strip svg"), from = Number(strip.dataset.startS);
   mark("here-box", from, from + (strip.viewBox.baseVal.width - strip.dataset.x0) / strip.dataset.speed);
   range.textContent = `${text(start)} – ${text(end)}`;

@@ -75,6 +75,7 @@ def test_a_flagged_beat_is_marked_with_its_score_and_rr_is_in_milliseconds() -> 
     assert {"800", "900", "3.1", "4.0"} <= set(texts)
     svg = sheet.svg()
     assert 'href="/ui/anomalies/1-2"' in svg
+    assert 'role="group"' in svg  # a picture's links would be hidden from screen readers
     assert svg.count("flag-target-score") == 1
     assert "heat-3" in svg
     assert "heat-4" not in svg
@@ -136,6 +137,12 @@ def test_a_day_is_drawn_in_bins() -> None:
     assert len(svg) < 150_000
     assert 300 <= svg.count("flag-bar") <= 320
     assert "rate-band" in svg
+
+
+def test_a_bad_day_has_no_more_marks_than_one_can_see() -> None:
+    spans = [Span(float(s), s + 0.5, "noise", None) for s in range(0, 86_000, 10)]
+    svg = draw_timeline(beats_of(10, 1.0, []), spans, View(0.0, 86_000.0, 330.0), timeline_words()).svg()
+    assert 300 < svg.count("unusable-bar") < 700
 
 
 def test_the_threshold_curve_counts_beats_at_and_above() -> None:
