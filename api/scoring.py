@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.deferral import reasons_to_defer
 from configs import contract
@@ -26,15 +26,14 @@ Millivolts = Annotated[float, Field(allow_inf_nan=False, ge=-_LARGEST_MV, le=_LA
 Interval = Annotated[float, Field(allow_inf_nan=False, ge=0, le=60)]
 
 
-class RawRr(BaseModel):
-    """RR intervals in seconds; 0 or left out: unknown."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    rr_prev_s: Interval = Field(default=0.0, examples=[0.8])
-    rr_next_s: Interval = Field(default=0.0, examples=[0.8])
-    rr_median_s: Interval = Field(default=0.0, examples=[0.8])
-    rr_p90_s: Interval = Field(default=0.0, examples=[0.85])
+_RR_FIELDS: Any = {name: (Interval, Field(default=0.0, examples=[0.8])) for name in contract.RR_COLUMNS}
+#: One field a column of the model's RR context, whatever columns it has.
+RawRr: Any = create_model(
+    "RawRr",
+    __config__=ConfigDict(extra="forbid"),
+    __doc__="RR intervals in seconds, and how irregular they are, as GET /windows gives them; 0 or left out: unknown.",
+    **_RR_FIELDS,
+)
 
 
 class RawWindow(BaseModel):
@@ -46,7 +45,7 @@ class RawWindow(BaseModel):
         min_length=1, max_length=12, description="One list a lead slot, each of the window's length, millivolts."
     )
     lead_usable: list[bool] | None = Field(default=None, max_length=12, description="A slot; all when left out.")
-    rr: RawRr = Field(default_factory=RawRr)
+    rr: RawRr = Field(default_factory=RawRr, description="Context of the beat.")
     template_mv: list[list[Millivolts]] | None = Field(
         default=None, max_length=12, description="The patient's own typical beat, as samples_mv; none when left out."
     )
