@@ -57,7 +57,7 @@ def anomaly(
     return page.html(
         "beat.html", row=row, opened=opened, pictures=pictures, anomaly_id=anomaly_id, listing=listing, undo=undo,
         sampled=sampled == "yes",
-        reasons=reasons_of(page, row, opened.model.threshold),
+        reasons=reasons_of(page, row),
         before=before, after=after, verdicts=VERDICTS, labels_of=LABELS_OF, causes=CAUSES,
         reviews=results.reviews(page.reader.site, window_id=row["window_id"], limit=SHOWN_REVIEWS),
         rr_ms={name: round(float(v) * 1000) or None for name, v in zip(RR_COLUMNS, pictures.block.rr[at], strict=True)},

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
 
 from api.deferral import reasons_to_defer
-from api.queries import MAX_ID
+from api.queries import MAX_ID, parse_anomaly_id
 from api.ui.drawing import Drawing
 from api.ui.page import Page, PageDep, PageRoute
 from api.ui.strips import thumbnail
 from configs.contract import FeatureSpec
-from warehouse.store.records import AnomalyFilter, ModelVersion
+from warehouse.store.records import AnomalyFilter
 from warehouse.store.review_state import CONFIRMED, CONFLICT, REJECTED, REVIEW_LABELS, SETTLED, UNREVIEWED, UNSURE
 
 PAGE_SIZE: Final = 50
@@ -56,13 +56,20 @@ class WorkList:
         }
         return {key: value for key, value in given.items() if value is not None}
 
-    def where(self, page: Page, model_version: int) -> AnomalyFilter:
-        """As the database takes it, within the reader's site."""
+    def where(self, page: Page, model_version: int | None = None) -> AnomalyFilter:
+        """As the database takes it, within the reader's site.
+
+        Args:
+            model_version: found by; when None, or when it serves, each recording's are of the version that serves it.
+        """
+        release = page.services.models.release()
+        served = model_version is None or model_version in (release.stable, release.canary)
         site, recordings = page.reader.site, None
         if self.patient is not None:
             recordings = page.services.stores.warehouse.named_recordings(site, pseudonym=self.patient)
         return AnomalyFilter(
-            model_version, site=site, recording=self.recording, recordings=recordings, lead=self.lead,
+            release.stable if model_version is None else model_version, release=release if served else None, site=site,
+            recording=self.recording, recordings=recordings, lead=self.lead,
             min_score=self.min_score, label=self.label, review_status=None if self.tab == "all" else TABS[self.tab],
         )  # fmt: skip
 
@@ -116,15 +123,15 @@ def work_list(
     """The list, fifty beats a page, each with its picture."""
     model = page.services.models.stable()
     results = page.services.stores.results
-    where = listing.where(page, model.model_version)
-    position = _position_after(page, listing, model, after)
+    where = listing.where(page)
+    position = _position_after(page, listing, after)
     rows = results.anomalies(where, sort=listing.order, after=position, limit=PAGE_SIZE + 1)
     counts = results.review_counts(model.model_version, page.reader.site)
     shown = rows[:PAGE_SIZE]
     return page.html(
         "worklist.html", rows=shown, listing=listing, tabs=_tab_counts(counts), model=model, undo=undo,
-        pictures=_pictures(page, model, shown), reasons=[reasons_of(page, row, model.threshold) for row in shown],
-        labels=REVIEW_LABELS, next_after=f"{shown[-1]['window_id']}" if len(rows) > PAGE_SIZE else None,
+        pictures=_pictures(page, shown), reasons=[reasons_of(page, row) for row in shown],
+        labels=REVIEW_LABELS, next_after=anomaly_id(shown[-1]) if len(rows) > PAGE_SIZE else None,
     )  # fmt: skip
 
 
@@ -136,29 +143,34 @@ def neighbours_of(
     Args:
         beyond_episode: the one after must not be of this episode, whose beats are all about to be reviewed.
     """
-    results, version = page.services.stores.results, row["model_version"]
-    where, position = listing.where(page, version), listing.position(row)
+    results = page.services.stores.results
+    where, position = listing.where(page, row["model_version"]), listing.position(row)
     before = results.anomalies(where, sort=listing.reverse_order, after=position, limit=1)
     after = results.anomalies(where, sort=listing.order, after=position, limit=1)
     while after and beyond_episode is not None and after[0]["episode_id"] == beyond_episode:
         after = results.anomalies(where, sort=listing.order, after=listing.position(after[0]), limit=1)
-    ids = [f"{version}-{found[0]['window_id']}" if found else None for found in (before, after)]
-    return ids[0], ids[1]
+    return anomaly_id(before[0]) if before else None, anomaly_id(after[0]) if after else None
 
 
-def reasons_of(page: Page, row: Mapping[str, Any], threshold: float) -> list[str]:
+def anomaly_id(row: Mapping[str, Any]) -> str:
+    """`<model_version>-<window_id>`, as the API names anomalies."""
+    return f"{row['model_version']}-{row['window_id']}"
+
+
+def reasons_of(page: Page, row: Mapping[str, Any]) -> list[str]:
     """Why a human should look at a result before anything is done with it."""
+    threshold = page.services.models.version(row["model_version"]).threshold
     return reasons_to_defer(
         page.services.settings, score=row["score"], threshold=threshold, familiarity=row.get("familiarity"),
         quality=row.get("quality"), known=row.get("quality") is not None,
     )  # fmt: skip
 
 
-def _position_after(page: Page, listing: WorkList, model: ModelVersion, after: str) -> tuple[Any, int] | None:
+def _position_after(page: Page, listing: WorkList, after: str) -> tuple[Any, int] | None:
     """Where the last page ended: at an anomaly, which may have left the list since."""
-    if not after.isascii() or not after.isdigit() or int(after) > MAX_ID:
+    if not after:
         return None
-    row = page.services.stores.results.anomaly(model.model_version, int(after), site=page.reader.site)
+    row = page.services.stores.results.anomaly(*parse_anomaly_id(after), site=page.reader.site)
     return listing.position(row)
 
 
@@ -166,20 +178,19 @@ def _tab_counts(counts: Mapping[str, int]) -> dict[str, int]:
     return {tab: sum(counts.get(status, 0) for status in statuses) for tab, statuses in TABS.items()}
 
 
-def _pictures(page: Page, model: ModelVersion, rows: list[dict[str, Any]]) -> dict[int, list[Drawing]]:
+def _pictures(page: Page, rows: list[dict[str, Any]]) -> dict[int, list[Drawing]]:
     """Each beat on the page, small, a drawing a usable lead."""
-    spec = FeatureSpec.model_validate(model.feature_spec)
     warehouse = page.services.stores.warehouse
-    block = warehouse.read_windows(spec, [row["window_id"] for row in rows])
-    at = {int(window_id): i for i, window_id in enumerate(block.window_id)}
     slots = warehouse.lead_slots_of([row["window_id"] for row in rows])
-    pictures = {}
-    for row in rows:
-        window_id, names = row["window_id"], slots.get(row["window_id"], ())
-        if window_id in at:
+    pictures: dict[int, list[Drawing]] = {}
+    for version in {row["model_version"] for row in rows}:
+        spec = FeatureSpec.model_validate(page.services.models.version(version).feature_spec)
+        wanted = [row["window_id"] for row in rows if row["model_version"] == version]
+        block = warehouse.read_windows(spec, wanted)
+        for i, window_id in enumerate(block.window_id.tolist()):
             pictures[window_id] = [
-                thumbnail(block, at[window_id], slot, spec.sampling_rate_hz, page.words("worklist.picture", lead=lead))
-                for slot, lead in enumerate(names)
-                if lead and block.lead_mask[at[window_id], slot]
+                thumbnail(block, i, slot, spec.sampling_rate_hz, page.words("worklist.picture", lead=lead))
+                for slot, lead in enumerate(slots.get(window_id, ()))
+                if lead and block.lead_mask[i, slot]
             ]
     return pictures
