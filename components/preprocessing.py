@@ -21,6 +21,7 @@ SCALE: Final = "scale"  # (batch, L), millivolts of one unit of SIGNAL
 SPEC: Final = "feature_spec"
 
 _USUAL_SPREAD = 0.05  # log units, of RR intervals around their running median
+_MOST_MV = 32767 * contract.MV_PER_COUNT
 _LEAST_SCALE_MV = 0.01  # a lead that is flat in all training data is not blown up
 
 
@@ -34,11 +35,14 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 
 
 def present_samples(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec) -> tuple[tf.Tensor, tf.Tensor]:
-    """Samples (batch, W, L) in millivolts, 0 where masked or not finite, and the mask (batch, L)."""
+    """Samples (batch, W, L) in millivolts, 0 where masked or not finite, and the mask (batch, L).
+
+    They are held within what the warehouse can store, so that nothing a caller sends overflows.
+    """
     mask = _dense(inputs[contract.LEAD_MASK], (-1, spec.n_leads))
     samples = _dense(inputs[contract.SAMPLES], (-1, spec.window_samples, spec.n_leads))
     usable = (mask[:, tf.newaxis, :] > 0) & tf.math.is_finite(samples)
-    return tf.where(usable, samples, tf.zeros_like(samples)), mask
+    return tf.clip_by_value(tf.where(usable, samples, tf.zeros_like(samples)), -_MOST_MV, _MOST_MV), mask
 
 
 def transform(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec, scale: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -49,7 +53,7 @@ def transform(inputs: Mapping[str, tf.Tensor], spec: FeatureSpec, scale: tf.Tens
     has_reference = tf.cast(_dense(inputs[contract.TEMPLATE_BEATS], (-1, 1)) > 0, tf.float32)
     template = _dense(inputs[contract.TEMPLATE], shape)
     usable = present & (has_reference[:, :, tf.newaxis] > 0) & tf.math.is_finite(template)
-    template = tf.where(usable, template, tf.zeros_like(template))
+    template = tf.clip_by_value(tf.where(usable, template, tf.zeros_like(template)), -_MOST_MV, _MOST_MV)
     flat = (-1, spec.window_samples * spec.n_leads)
     return {
         SIGNAL: tf.reshape(samples / scale, flat),
