@@ -37,6 +37,8 @@ def main(
 
     - `curl http://127.0.0.1:8000/health/ready`
 
+    - the review page in a browser: http://127.0.0.1:8000/ui
+
     - all operations in a browser: http://127.0.0.1:8000/docs
 
     Without sign-in only loopback addresses are accepted. `python -m api.keys add` makes an API key; from then on every
@@ -77,7 +79,7 @@ def serve(settings: Settings) -> None:
             )
         )
         address = f"http://{settings.api.host}:{settings.api.port}"
-        cli.note(f"{address} - operations at /docs, state at /health/ready, Ctrl-C stops")
+        cli.note(f"{address} - review page at /ui, operations at /docs, state at /health/ready, Ctrl-C stops")
         try:
             server.serve(app, listener)
         finally:

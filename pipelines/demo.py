@@ -65,7 +65,7 @@ def main(
         return
     from api.__main__ import serve
 
-    cli.note(f"Serving http://{settings.api.host}:{settings.api.port}/docs and /anomalies until Ctrl-C")
+    cli.note(f"Serving http://{settings.api.host}:{settings.api.port}/ui and /docs until Ctrl-C")
     serve(settings)
 
 
