@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
@@ -24,6 +25,13 @@ from serving.model_files import model_digest
 from warehouse.reviewer_labels import deliver_labels
 from warehouse.store import Stores, open_stores
 from warehouse.store.records import DataSpan, ModelVersion
+
+
+class Runner(StrEnum):
+    """What runs the stages."""
+
+    LOCAL = "local"
+    KUBEFLOW = "kubeflow"
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,15 @@ def main(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of training.epochs.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of training.seed.")] = None,
+    runner: Annotated[
+        Runner, typer.Option(help="local runs it here; kubeflow writes it for Kubeflow Pipelines, and runs nothing.")
+    ] = Runner.LOCAL,
+    image: Annotated[
+        str, typer.Option(help="With kubeflow: image that the steps run in (Dockerfile.pipeline).")
+    ] = "ecg-pipeline:latest",
+    pipeline_root: Annotated[
+        str, typer.Option(help="With kubeflow: where the cluster keeps artifacts, such as gs://bucket/ecg.")
+    ] = "/pipeline",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result (or, with --list, the runs) here.")
     ] = None,
@@ -73,6 +90,10 @@ def main(
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
         if list_runs:
             show_runs(stores.results.training_runs(), json_file)
+            return
+        if runner is Runner.KUBEFLOW:
+            file = compile_for_kubeflow(settings, stores, image, pipeline_root, feature_version=features)
+            cli.note(f"Written: {file}. Upload it to Kubeflow Pipelines; docs/scaling.md says what the cluster needs")
             return
         trained = train(settings, stores, push=not smoke, force=force, feature_version=features)
         stable = stores.results.release().stable if trained.model_version else None
@@ -186,6 +207,47 @@ def train(
     status = "pushed" if trained.model_version else "blessed"
     stores.results.finish_training_run(run_id, {**record, "status": status, "model_version": trained.model_version})
     return trained
+
+
+def compile_for_kubeflow(
+    settings: Settings, stores: Stores, image: str, pipeline_root: str, *, feature_version: str | None = None
+) -> Path:
+    """Writes the pipeline that `train` would run now as a Kubeflow Pipelines job; returns the file.
+
+    The span is frozen, so the cluster trains on what the warehouse holds at this moment.
+
+    Raises:
+        DataInvalidError: there is no curated schema yet: the first run of a geometry is a local one.
+    """
+    from pipelines.kubeflow import compile_pipeline
+    from pipelines.training_pipeline import PipelineHome, create_pipeline
+
+    version = feature_version or settings.features.digest
+    span = stores.warehouse.freeze_span(version, settings.training.max_windows)
+    _check_splits(span)
+    plan = _Plan(settings, span, stores.warehouse.feature_spec(version), {}, (), None, push=True, force=False)
+    if plan.curated_schema is None:
+        raise DataInvalidError(
+            f"feature version {version}", "has no curated schema yet", "Run `python -m pipelines.train --smoke` first."
+        )
+    name = settings.training.model_name
+    home = PipelineHome(
+        name, Path(pipeline_root), Path("metadata.sqlite"), settings.scoring.beam_args, enable_cache=True
+    )
+    pipeline = create_pipeline(
+        home,
+        span=span,
+        spec=plan.spec,
+        training=settings.training,
+        evaluation=settings.evaluation,
+        serving=settings.serving,
+        schema_file=plan.curated_schema,
+        baseline_uri=None,
+        push_dir=Path(pipeline_root) / "models" / name,
+    )
+    file = Path("build/kubeflow") / f"{name}.json"
+    compile_pipeline(pipeline, pipeline_root=pipeline_root, image=image, file=file)
+    return file
 
 
 def _run(plan: _Plan, stores: Stores, record: dict[str, Any]) -> Trained:

@@ -1,0 +1,167 @@
+"""A version's `score` signature as a LiteRT (TensorFlow Lite) model, and running one window at a time."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs import contract
+from configs.errors import ModelUnavailableError
+from serving.model_client import FloatArray, Scores
+
+REPRESENTATIVE = 256  # windows that int8 ranges are taken from
+
+#: What is done to a model to make it smaller.
+KINDS = ("float32", "float16", "dynamic", "int8")
+
+#: Operations that int8 exports leave in floating point: LiteRT's int8 logarithm ends the process on a zero.
+FLOAT_OPS = (
+    "LOG", "DIV", "SUB", "MUL", "ADD", "SUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "MAXIMUM", "SQUARE", "SQRT", "POW",
+    "TANH", "RELU", "SELECT", "SELECT_V2", "GATHER",
+)  # fmt: skip
+
+Signature = Callable[..., Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A function of one window with its weights as constants.
+
+    Attributes:
+        function: TensorFlow's concrete function.
+        flops: floating point operations a window.
+        parameters: weights in it.
+    """
+
+    function: Any
+    flops: int
+    parameters: int
+
+
+def freeze(signature: Signature, shapes: Mapping[str, tuple[int | None, ...]]) -> Frozen:
+    """Makes weights constants and the batch one window."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    specs = {name: tf.TensorSpec((1, *shape[1:]), tf.float32, name) for name, shape in shapes.items()}
+    frozen = convert_variables_to_constants_v2(
+        tf.function(lambda **raw: signature(**raw)).get_concrete_function(**specs)
+    )
+    options = tf.compat.v1.profiler.ProfileOptionBuilder(
+        tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    ).with_empty_output()
+    profile = tf.compat.v1.profiler.profile(frozen.graph, cmd="op", options=options.build())
+    sizes = [
+        int(np.prod(operation.outputs[0].shape.as_list()))
+        for operation in frozen.graph.get_operations()
+        if operation.type == "Const" and operation.outputs[0].dtype == tf.float32
+    ]
+    return Frozen(frozen, int(profile.total_float_ops), sum(size for size in sizes if size > 1))
+
+
+def convert(frozen: Frozen, kind: str, examples: Mapping[str, FloatArray], *, sparse: bool = False) -> bytes:
+    """Converts to a LiteRT model.
+
+    Args:
+        kind: one of KINDS.
+        examples: windows that int8 ranges are taken from.
+        sparse: many weights are zero: store them so.
+
+    Raises:
+        ModelUnavailableError: an operation of the model has no counterpart.
+    """
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen.function])
+    optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else []
+    if kind != "float32":
+        optimizations.append(tf.lite.Optimize.DEFAULT)
+    converter.optimizations = optimizations
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if kind == "int8":
+        order = [tensor.name.split(":")[0] for tensor in frozen.function.inputs]
+        n = min(REPRESENTATIVE, len(examples[contract.SAMPLES]))
+        converter.representative_dataset = lambda: ([examples[name][i : i + 1] for name in order] for i in range(n))
+        # What has no int8 form (logarithms of the score) stays in floating point.
+        converter.target_spec.supported_ops = [
+            tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS,
+        ]  # fmt: skip
+    try:
+        return bytes(_quietly(lambda: _convert_int8(converter) if kind == "int8" else converter.convert()))
+    except Exception as error:
+        if "debug mode" in str(error):  # what the debugger says when nothing was quantised
+            raise ModelUnavailableError(f"{kind} export", "it has no operation with an int8 form") from error
+        wrong = next((line for line in str(error).splitlines() if "error" in line), str(error).splitlines()[0])
+        raise ModelUnavailableError(f"{kind} export", f"cannot be converted ({wrong[:200]})", "Train again.") from error
+
+
+def _convert_int8(converter: Any) -> bytes:
+    """Convolutions in int8; the score's arithmetic, whose range spans decades, stays in floating point."""
+    import tensorflow as tf
+
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(FLOAT_OPS))
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+    )
+    return bytes(debugger.get_nondebug_quantized_model())
+
+
+class LiteModel:
+    """Runs a LiteRT model, one window a call.
+
+    Attributes:
+        load_s: seconds until the first window could be asked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import tensorflow as tf
+
+        started = time.perf_counter()
+        self._interpreter = tf.lite.Interpreter(model_path=str(path), num_threads=1)
+        self._interpreter.allocate_tensors()
+        self.load_s = time.perf_counter() - started
+        self._inputs = {
+            detail["name"].split(":")[0].removeprefix("serving_default_"): detail["index"]
+            for detail in self._interpreter.get_input_details()
+        }
+        self._outputs = output_order(self._interpreter.get_output_details())
+
+    def score(self, inputs: Mapping[str, FloatArray]) -> tuple[Scores, list[float]]:
+        """Scores n windows; returns also the seconds each took."""
+        n = len(inputs[contract.SAMPLES])
+        answer: dict[str, list[Any]] = {name: [] for name in self._outputs}
+        took = []
+        for i in range(n):
+            started = time.perf_counter()
+            for name, index in self._inputs.items():
+                self._interpreter.set_tensor(index, inputs[name][i : i + 1])
+            self._interpreter.invoke()
+            found = {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
+            took.append(time.perf_counter() - started)
+            for name, value in found.items():
+                answer[name].append(np.atleast_1d(value)[0])
+        arrays = {name: np.asarray(values) for name, values in answer.items()}
+        return Scores.from_answer(arrays), took
+
+
+def output_order(details: list[dict[str, Any]]) -> dict[str, int]:
+    """Names of the outputs: a frozen function gives them in the alphabetical order of their names."""
+    names = sorted((contract.SCORE, contract.VERDICT, contract.LEAD))
+    return {name: int(detail["index"]) for name, detail in zip(names, details, strict=True)}
+
+
+def _quietly(action: Callable[[], Any]) -> Any:
+    """The converter writes to standard error from C++; that is no news to the user."""
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        return action()
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
