@@ -197,6 +197,7 @@ def _meta(model: ModelVersion) -> dict[str, Any]:
         "threshold": model.threshold,
         "features": dict(model.feature_spec),
         "inputs": list(contract.MODEL_INPUTS),
+        "rr_columns": list(contract.RR_COLUMNS),
         "outputs": sorted((contract.SCORE, contract.VERDICT, contract.LEAD)),
     }
 

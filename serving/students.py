@@ -12,6 +12,7 @@ PRUNED_SHARE = 0.3  # of the weights of each kernel, the smallest
 _FILTERS = (8, 12, 16)
 _KERNEL = 7
 _LEAST_PEAK_TO_PEAK = 0.05  # mV
+_MEDIAN = contract.RR_COLUMNS.index("rr_median_s")
 
 
 def distil(
@@ -35,13 +36,15 @@ def distil(
     keras.utils.set_random_seed(seed)
     layers = keras.layers
     _, samples, leads = inputs[contract.SAMPLES].shape
-    window, context = keras.Input((samples, 2 * leads)), keras.Input((12 + leads,))
+    window, context = keras.Input((samples, 2 * leads)), keras.Input((2 * len(contract.RR_COLUMNS) + 2 + leads,))
     x = window
     for filters in _FILTERS:
         x = layers.Conv1D(filters, _KERNEL, strides=2, padding="same", activation="relu")(x)
     pooled = layers.Concatenate()([layers.GlobalAveragePooling1D()(x), layers.GlobalMaxPooling1D()(x), context])
     hidden = layers.Dense(24, activation="relu")(pooled)
     student = keras.Model([window, context], [layers.Dense(1)(hidden), layers.Dense(leads)(hidden)])
+
+    in_seconds = tf.constant([[float(name.endswith("_s")) for name in contract.RR_COLUMNS]])
 
     def features(raw: Mapping[str, Any]) -> list[Any]:
         mask = raw[contract.LEAD_MASK][:, tf.newaxis, :]
@@ -53,14 +56,13 @@ def distil(
         size = tf.maximum(size, _LEAST_PEAK_TO_PEAK)
         rr = raw[contract.RR]
         known = tf.cast(rr > 0, tf.float32)
-        median = tf.maximum(rr[:, 2:3], 0.2)
+        median = tf.where(in_seconds > 0, tf.maximum(rr[:, _MEDIAN : _MEDIAN + 1], 0.2), tf.ones_like(rr))
         ratios = tf.clip_by_value(rr / median, 0.0, 4.0) * known
         power = tf.reduce_mean(tf.square((signal - template) / size), axis=1)
         spread = tf.math.log(tf.reduce_mean(power, axis=1, keepdims=True) + 1e-4)
-        first = raw[contract.RR][:, :3]
         return [
             tf.concat([signal / size, (signal - template) / size * has[:, :, tf.newaxis]], axis=2),
-            tf.concat([ratios, known, has, spread, tf.zeros_like(first[:, :2]), raw[contract.LEAD_MASK]], axis=1),
+            tf.concat([ratios, known, has, spread, raw[contract.LEAD_MASK]], axis=1),
         ]
 
     target = np.log1p(taught.score)[:, None]

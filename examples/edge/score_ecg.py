@@ -88,7 +88,25 @@ def lead_slots(names, features):
     return slots
 
 
-def windows(signal, peaks, slots, features):
+def rr_context(rr, i, features):
+    """What the model is told of the rhythm around beat i; rr[k] is from beat k to k + 1, 0 where it is not known."""
+    before = [(k, rr[k]) for k in range(max(0, i - 1 - features["rr_p90_beats"]), max(0, i - 1)) if rr[k] > 0]
+    known = [value for _, value in before]
+    deviations = []
+    for k, value in before:
+        own = [one for one in rr[max(0, k - features["rr_median_beats"]) : k] if one > 0]
+        if own:
+            deviations.append(abs(np.log(value / np.median(own))))
+    return {
+        "rr_prev_s": rr[i - 1] if i else 0.0,
+        "rr_next_s": rr[i] if i < len(rr) else 0.0,
+        "rr_median_s": np.median(known[-features["rr_median_beats"] :]) if known else 0.0,
+        "rr_p90_s": np.percentile(known, 90) if known else 0.0,
+        "rr_spread": np.median(deviations) if deviations else 0.0,
+    }
+
+
+def windows(signal, peaks, slots, features, rr_columns):
     """The model's inputs for each beat whose window lies in the recording, and their R peaks (samples)."""
     rate_hz = features["sampling_rate_hz"]
     before, after = int(features["before_ms"] * rate_hz / 1000), int(features["after_ms"] * rate_hz / 1000)
@@ -104,17 +122,14 @@ def windows(signal, peaks, slots, features):
         for slot, column in enumerate(slots):
             if column is not None:
                 window[:, slot] = signal[peak - before : peak + after, column]
-        known = [value for value in rr[max(0, i - 1 - features["rr_p90_beats"]) : max(0, i - 1)] if value > 0]
-        median = np.median(known[-features["rr_median_beats"] :]) if known else 0.0
-        p90 = np.percentile(known, 90) if known else 0.0
-        context = [rr[i - 1] if i else 0.0, rr[i] if i < len(rr) else 0.0, median, p90]
+        context = rr_context(rr, i, features)
         template = np.median(recent, axis=0) if recent else np.zeros_like(window)
         yield (
             peak,
             {
                 "samples": window[None],
                 "lead_mask": mask,
-                "rr": np.asarray([context], np.float32),
+                "rr": np.asarray([[context[name] for name in rr_columns]], np.float32),
                 "template": template[None].astype(np.float32),
                 "template_beats": np.array([[len(recent)]], np.float32),
             },
@@ -145,7 +160,7 @@ def main():
     signal = prepare(signal_mv, rate_hz, features)
     peaks = find_r_peaks(signal, features["sampling_rate_hz"])
     beats = []
-    for peak, raw in windows(signal, peaks, lead_slots(names, features), features):
+    for peak, raw in windows(signal, peaks, lead_slots(names, features), features, meta["rr_columns"]):
         for name, index in inputs.items():
             interpreter.set_tensor(index, raw[name])
         interpreter.invoke()
