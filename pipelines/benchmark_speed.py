@@ -154,7 +154,7 @@ def _insert_by_values(stores: Stores, many: dict[str, Any], n: int) -> None:
         for i in range(n)
     ]
     with stores.warehouse.transaction() as connection:
-        columns = "id bigint, r float8, s bytea, t bytea, a real, b real, c real, d real"
+        columns = "id bigint, r float8, s bytea, t bytea, " + ", ".join(f"{name} real" for name in contract.RR_COLUMNS)
         connection.execute(sa.text(f"CREATE TEMP TABLE peer ({columns}) ON COMMIT DROP"))
         execute_values(connection.connection.cursor(), "INSERT INTO peer VALUES %s", rows, page_size=1000)
 
