@@ -12,13 +12,15 @@ import httpx
 import jwt
 import numpy as np
 import pytest
-from api_world import Scored, World, check_problem, items, open_world, score_two_recordings, serving
+from api_world import Scored, World, check_problem, items, open_world, score_two_recordings, serving, until
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from api.access import SCOPES_OF_ROLE, new_key
 from api.oidc import OidcVerifier
-from configs.settings import ApiSettings, OidcSettings
+from api.uploads import Uploads
+from configs.settings import ApiSettings, OidcSettings, load_settings
+from warehouse.privacy import pseudonym
 
 pytestmark = pytest.mark.integration
 
@@ -311,3 +313,32 @@ def test_keys_by_command(run_cli: Callable[..., Any], tmp_path: Path) -> None:
     assert run_cli("api.keys", "revoke", "nothing").code == 3
     wrong = run_cli("api.keys", "add", "--name", "h", "--role", "device")
     assert (wrong.code, "--patient: is missing" in wrong.stderr) == (2, True)
+
+
+def test_a_device_posts_recordings_of_its_own_patients_only(
+    world: World, scored: Scored, make_key: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    settings = load_settings(overrides={"data_dir": tmp_path, "pseudonym_key": "a key", "ingest": {"workers": 1}})
+    uploads = Uploads(world.stores, settings, world.clock)
+    mine = make_key("device", name="holter", site="north", patients=[pseudonym(b"a key", "ward/1")])
+    other = make_key("device", name="other", site="north", patients=[])
+
+    def csv(patient: str) -> dict[str, tuple[str, bytes]]:
+        beats = [f"{np.exp(-((((i / 250 % 0.8) - 0.3) / 0.012) ** 2)):.4f}" for i in range(250 * 20)]
+        text = f"# sampling_rate_hz: 250\n# patient: {patient}\nII_mV\n" + "\n".join(beats) + "\n"
+        return {"file": (f"{patient[-1]}.csv", text.encode())}
+
+    with serving(world.stores, world.clock, uploads=uploads) as client:
+        statuses = {}
+        for patient in ("ward/1", "ward/2"):
+            url = client.post("/recordings", headers=mine, files=csv(patient)).headers["location"]
+            until(lambda url=url: client.get(url, headers=mine).json()["finished_at"] is not None, timeout_s=60)
+            statuses[patient] = client.get(url, headers=mine).json()
+            check_problem(client.get(url, headers=other), 404, "not-found")
+        uploads.close()
+        assert statuses["ward/1"]["status"] == "done"
+        assert "may not post recordings of" in statuses["ward/2"]["problem"]
+        assert statuses["ward/2"]["recordings"] == []
+        north = make_key("viewer", site="north")
+        assert [one["name"] for one in items(client, "/recordings", headers=north)] == ["1"]
+        assert items(client, "/recordings", headers=make_key("viewer"), name="1") == []
