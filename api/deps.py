@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
+from starlette.concurrency import run_in_threadpool
 
 from api.access import Access, Principal, RateLimits
 from api.model_provider import ModelProvider
@@ -52,8 +53,10 @@ async def _services(request: Request) -> Services:  # async: it does nothing a t
 ServicesDep = Annotated[Services, Depends(_services)]
 
 
-def _optional_principal(request: Request, services: ServicesDep) -> Principal | None:
-    found = services.access.principal(request)
+async def _optional_principal(request: Request, services: ServicesDep) -> Principal | None:
+    found = services.access.known(request)
+    if found is None:
+        found = await run_in_threadpool(services.access.principal, request)
     if found is not None:
         services.limits.take(found.credential)
     return found

@@ -45,7 +45,8 @@ class LimitBodies:
             if ended:  # only a disconnect may come now, at any time
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), self._timeout_s)
+                async with asyncio.timeout(self._timeout_s):
+                    message = await receive()
             except TimeoutError as error:
                 detail = f"Nothing came for {self._timeout_s:g} s. Send the body at once."
                 raise RefusedError("body-timeout", detail, {"Connection": "close"}) from error

@@ -17,6 +17,9 @@ class Everybody(Access):
     def __init__(self) -> None:
         super().__init__(Results.open(CLOSED), ApiSettings(), "main", lambda: None)  # type: ignore[arg-type,return-value]
 
+    def known(self, request: Request) -> Principal | None:
+        return None
+
     def principal(self, request: Request, *, check_csrf_header: bool = True) -> Principal:
         return Principal("local", "admin", "main", frozenset(SCOPES_OF_ROLE["admin"]))
 
