@@ -15,6 +15,11 @@ _LIMITS = (
     "Stretches without a detectable beat (asystole, ventricular flutter or fibrillation) give no window and no score; "
     "they are reported as unusable with reason no_beat.",
     "A lead that no training recording had in its slot is ignored by training and adds noise to the score.",
+    "A shape that lasts (a lead turned over, a bundle branch block that sets in) is unusual until the running template "
+    "has followed it; then only the shape part still counts it.",
+    "Timing across a gap is unknown and counts as usual; so do the first beats of a recording.",
+    "Before five beats there is no template, and a beat is compared with normal beats of everybody alone.",
+    "A window of zeros, NaN or absurd samples has a finite score, which says nothing: ingest keeps such windows out.",
 )
 
 

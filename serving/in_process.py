@@ -40,6 +40,13 @@ class InProcessModelClient:
                     f"model {directory}", f"signature {signature} is missing", "Push one that this platform trained."
                 )
         self._score = self._model.signatures[contract.SIGNATURE_SCORE]
+        width = self.input_shapes().get(contract.RR, (None, 0))[-1]
+        if width != len(contract.RR_COLUMNS):
+            raise ModelUnavailableError(
+                f"model {directory}",
+                f"takes {width} RR columns, not {len(contract.RR_COLUMNS)}: another release trained it",
+                "Train again: python -m pipelines.train",
+            )
         self._explain = self._model.signatures[contract.SIGNATURE_DEFAULT]
         self._tensor = tf.constant
         self._batch_size = batch_size
