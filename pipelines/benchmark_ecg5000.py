@@ -34,9 +34,9 @@ FEW_WINDOWS = {
 def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
     """Accuracy over five stratified folds.
 
-    In each, four autoencoders learn from three quarters of the normal windows of the other four folds, a quarter left out
-    anew for each; their scores are averaged. The threshold is the one that separates best the windows left out, normal
-    and anomalous. The fifth fold is the test.
+    In each, four autoencoders learn from three quarters of the normal windows of the other four folds, each time others;
+    their scores are averaged. The threshold is the one that separates best the windows left out, normal and anomalous.
+    The fifth fold is the test.
 
     Raises:
         ConfigurationError: there is no UCR file.
