@@ -34,7 +34,7 @@ FEW_WINDOWS = {
 def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
     """Accuracy over five stratified folds.
 
-    In each, four autoencoders learn from three quarters of the normal windows of the other four folds, each time others;
+    In each, four autoencoders learn from three quarters of the normal windows of the other folds, each from others;
     their scores are averaged. The threshold is the one that separates best the windows left out, normal and anomalous.
     The fifth fold is the test.
 
