@@ -1,7 +1,7 @@
 // Every page: help, keys, rows of a list. Without it everything still works, by links and buttons.
 "use strict";
 
-const typing = (target) => target.closest("input:not([type=radio]):not([type=checkbox]), textarea, select, dialog") !== null;
+const typing = (target) => target.closest("input:not([type=radio]):not([type=checkbox]), textarea, select, dialog[open]") !== null;
 
 /** Follows a link, presses a button, chooses a radio button, or goes into a field. */
 function activate(element) {
