@@ -87,6 +87,12 @@ def new_key() -> NewKey:
     return NewKey(f"ecg_{key_id}_{secret}", key_id, _sha256(secret))
 
 
+def given_key(text: str) -> NewKey | None:
+    """A key that was made elsewhere, of the same form; None when it is not of it."""
+    match = _KEY.fullmatch(text)
+    return None if match is None else NewKey(text, match[1], _sha256(match[2]))
+
+
 class Access:
     """Tells who asks. Safe to share between threads.
 

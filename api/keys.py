@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from api.access import SCOPES_OF_ROLE, new_key
+from api.access import SCOPES_OF_ROLE, NewKey, given_key, new_key
 from configs import cli
 from configs.errors import ConfigurationError
 from configs.settings import Settings, load_settings
@@ -32,12 +32,20 @@ def main(
         list[str] | None,
         typer.Option(help="add, device: patient id, as in its files, it may post recordings of; may be given again."),
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="add: take the key in this file, such as a secret of a stack; changes nothing a second time."
+        ),
+    ] = None,
     profile: Annotated[str | None, typer.Option(help="Profile name or YAML file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the key, or the list, here.")] = None,
 ) -> None:
     """Make, list and revoke API keys of the REST service.
 
     - `python -m api.keys add --name ana --role reviewer` prints a new key, once: only its hash is stored.
+
+    - `python -m api.keys add --key-file secrets/admin_key --name admin --role admin` takes a key that was made before.
 
     - `python -m api.keys list` shows ids, names, roles, sites, and when each expires or was last used.
 
@@ -54,7 +62,13 @@ def main(
     settings = load_settings(profile, {"site": site})
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
         if verb == "add":
-            _add(stores.results, settings, name, role, scope, days, patient, json_file)
+            key = new_key() if key_file is None else _read_key(key_file)
+            if key_file is not None and stores.results.key(key.key_id) is not None:
+                cli.note(f"Key {key.key_id} is there already; nothing was changed.")
+                return
+            _add(stores.results, settings, key, name, role, scope, days, patient, json_file)
+            if key_file is None:
+                typer.echo(key.text)
         elif verb == "list":
             _list(stores.results, site, json_file)
         else:
@@ -67,6 +81,7 @@ def main(
 def _add(
     results: Results,
     settings: Settings,
+    key: NewKey,
     name: str | None,
     role: str,
     scopes: list[str] | None,
@@ -90,7 +105,7 @@ def _add(
         secret = settings.pseudonym_key
         given = secret.get_secret_value().encode() if secret is not None else b""
         allowed = sorted({pseudonym(given or load_key(settings.data_dir), one) for one in patients})
-    key, expires_at = new_key(), _now() + timedelta(days=days)
+    expires_at = _now() + timedelta(days=days)
     results.add_key(
         {
             "key_id": key.key_id,
@@ -104,8 +119,21 @@ def _add(
         }
     )
     cli.write_json(json_file, {"key": key.text, "key_id": key.key_id, "expires_at": expires_at.isoformat()})
-    cli.note(f"Key {key.key_id} for {name}: {role} at {settings.site} until {expires_at:%Y-%m-%d}. Shown only now:")
-    typer.echo(key.text)
+    cli.note(
+        f"Key {key.key_id} for {name}: {role} at {settings.site} until {expires_at:%Y-%m-%d}. Only its hash is stored."
+    )
+
+
+def _read_key(file: Path) -> NewKey:
+    try:
+        key = given_key(file.read_text("ascii").strip())
+    except (OSError, UnicodeError):
+        key = None
+    if key is None:
+        raise ConfigurationError(
+            f"--key-file {file}", "holds no key", "One is ecg_, 12 hexadecimal digits, _ and 64 more: `make secrets`."
+        )
+    return key
 
 
 def _list(results: Results, site: str | None, json_file: Path | None) -> None:

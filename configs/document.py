@@ -50,7 +50,9 @@ A value comes from the first of these that has one:
 1. an option of the command (`--epochs 20`; `COMMAND --help` lists them),
 2. the environment: `ECG_` and the key in capitals, with two underscores between section and key
    (`ECG_TRAINING__EPOCHS=20`); lists and tables are written as JSON
-   (`ECG_SCORING__BEAM_ARGS='["--runner=FlinkRunner"]'`); an empty variable counts as unset,
+   (`ECG_SCORING__BEAM_ARGS='["--runner=FlinkRunner"]'`); an empty variable counts as unset;
+   with `_FILE` after its name, a variable names a file that holds the value
+   (`ECG_RESULTS_URL_FILE=/run/secrets/results_url`),
 3. the profile: a YAML file. `--profile NAME`, else `ECG_PROFILE`, else `default`; a name is a file of
    [configs/](../configs/), anything that ends in `.yaml` or `.yml` a path,
 4. the default below.

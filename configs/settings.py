@@ -2,7 +2,8 @@
 
 Only entry points build `Settings`; everything else is handed what it needs.
 `ECG_PROFILE` names a profile of `configs/` (`default`, `smoke`) or a YAML file. Nested keys are written with a
-double underscore in the environment: `ECG_TRAINING__EPOCHS=20`.
+double underscore in the environment: `ECG_TRAINING__EPOCHS=20`. With `_FILE` after its name, a variable names a file
+that holds the value, which is how containers are handed secrets: `ECG_RESULTS_URL_FILE=/run/secrets/results_url`.
 """
 
 import os
@@ -12,13 +13,20 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from configs.contract import FeatureSpec
 from configs.errors import ConfigurationError
 
 PROFILES_DIR = Path(__file__).parent
 PREFIX = "ECG_"
+FILE_SUFFIX = "_FILE"  # no setting's name ends so
 
 
 class _Section(BaseModel):
@@ -38,6 +46,18 @@ class IngestSettings(_Section):
         {"train": 0.5, "calibration": 0.2, "test": 0.3},
         description="Share of patients that each split aims at. A patient's split is fixed when first seen.",
     )
+
+
+class BootstrapSettings(_Section):
+    """What a new installation begins with: `python -m pipelines.bootstrap`."""
+
+    source: str = Field(
+        "physionet",
+        pattern="^(physionet|folder|simulator|none)$",
+        description="Recordings: physionet (six MIT-BIH records are downloaded), folder (bootstrap.folder), simulator "
+        "(six made-up patients, to try things without a network), or none.",
+    )
+    folder: Path | None = Field(None, description="Folder of recordings; read again at every start, for what is new.")
 
 
 class TrainingSettings(_Section):
@@ -231,6 +251,7 @@ class Settings(BaseSettings):
     log_level: str = Field("WARNING", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
     features: FeatureSpec = Field(default_factory=FeatureSpec, description="Window geometry.")
     ingest: IngestSettings = Field(default_factory=IngestSettings)
+    bootstrap: BootstrapSettings = Field(default_factory=BootstrapSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     scoring: ScoringSettings = Field(default_factory=ScoringSettings)
@@ -259,6 +280,8 @@ def load_settings(profile: str | Path | None = None, overrides: Mapping[str, Any
     path = Path(chosen) if chosen.endswith((".yaml", ".yml")) else PROFILES_DIR / f"{chosen}.yaml"
     values = _read_profile(path)
     _refuse_unknown_environment()
+    from_files = _read_value_files()
+    without_files = {name.lower(): value for name, value in _environment().items() if not name.endswith(FILE_SUFFIX)}
 
     class Layered(Settings):
         @classmethod
@@ -270,6 +293,8 @@ def load_settings(profile: str | Path | None = None, overrides: Mapping[str, Any
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
+            assert isinstance(env_settings, EnvSettingsSource)
+            env_settings.env_vars = without_files | {name.lower(): value for name, value in from_files.items()}
             return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values)
 
     try:
@@ -278,7 +303,8 @@ def load_settings(profile: str | Path | None = None, overrides: Mapping[str, Any
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         variable = PREFIX + key.upper().replace(".", "__")
-        where = f"environment variable {variable}" if variable in _environment() else f"{path}, key {key}"
+        given = next((name for name in (variable, variable + FILE_SUFFIX) if name in _environment()), None)
+        where = f"environment variable {given}" if given else f"{path}, key {key}"
         raise ConfigurationError(where, first["msg"], "See docs/configuration.md for every key.") from error
 
 
@@ -294,11 +320,32 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
 
 
+def _read_value_files() -> dict[str, str]:
+    """Values of the settings whose variables name a file, by the variable without `_FILE`."""
+    values = {}
+    for name, file in sorted(_environment().items()):
+        if not name.endswith(FILE_SUFFIX) or not file:
+            continue
+        variable = name.removesuffix(FILE_SUFFIX)
+        if _environment().get(variable):
+            raise ConfigurationError(f"environment variables {variable} and {name}", "are both set", "Set one of them.")
+        try:
+            values[variable] = Path(file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "is no text"
+            raise ConfigurationError(
+                f"environment variable {name}", f"{file} cannot be read ({reason})", "Name a file with the value."
+            ) from error
+        if not values[variable]:
+            raise ConfigurationError(f"environment variable {name}", f"{file} is empty", "Put the value into it.")
+    return values
+
+
 def _refuse_unknown_environment() -> None:
     """pydantic-settings ignores unknown top-level variables; a typo must not be silent."""
     known = {PREFIX + field.upper() for field in Settings.model_fields} | {PREFIX + "PROFILE"}
     for name in sorted(_environment()):
-        if name.split("__", 1)[0] not in known:
+        if name.removesuffix(FILE_SUFFIX).split("__", 1)[0] not in known:
             raise ConfigurationError(
                 f"environment variable {name}", "is not a setting", f"Known: {', '.join(sorted(known))}."
             )

