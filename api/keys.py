@@ -11,7 +11,7 @@ from api.access import SCOPES_OF_ROLE, NewKey, given_key, new_key
 from configs import cli
 from configs.errors import ConfigurationError
 from configs.settings import Settings, load_settings
-from warehouse.privacy import load_key, pseudonym
+from warehouse.pseudonyms import load_key, pseudonym
 from warehouse.store import open_stores
 from warehouse.store.results import Results
 

@@ -18,7 +18,7 @@ from configs.errors import EXIT_DATA, ConfigurationError, EcgError, SourceError
 from configs.settings import Settings, load_settings
 from warehouse.ingest_workers import Job, run_jobs, source_key
 from warehouse.ingest_workers import Source as Source  # part of this module's interface
-from warehouse.privacy import age_band, load_key, pseudonym
+from warehouse.pseudonyms import age_band, load_key, pseudonym
 from warehouse.signal.ecg import RecordingHeader
 from warehouse.signal.readers import SourceRef, find_sources, open_source, read_ucr
 from warehouse.store import Stores, open_stores

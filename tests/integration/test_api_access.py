@@ -20,7 +20,7 @@ from api.access import SCOPES_OF_ROLE, new_key
 from api.oidc import OidcVerifier
 from api.uploads import Uploads
 from configs.settings import ApiSettings, OidcSettings, load_settings
-from warehouse.privacy import pseudonym
+from warehouse.pseudonyms import pseudonym
 
 pytestmark = pytest.mark.integration
 

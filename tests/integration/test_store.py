@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from store_world import RR_S, SPEC, START, add_recording, read
 
 from configs.errors import DatabaseUnavailableError, NotFoundError
-from warehouse.privacy import KEY_FILE
+from warehouse.pseudonyms import KEY_FILE
 from warehouse.store import Stores, open_stores
 from warehouse.store import tables as t
 from warehouse.store.database import DatabaseUrls, migrate
@@ -68,7 +68,7 @@ def test_migrating_again_changes_nothing(new_databases: Callable[[], DatabaseUrl
             add_recording(opened, name, 3)
             assert len(opened.warehouse.window_sets(SPEC.digest)) == 1 + (name == "b")
             with opened.warehouse.transaction() as connection:
-                assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).all() == [("0003",)]
+                assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).all() == [("0004",)]
     assert not (tmp_path / "postgres").exists()  # with both URLs given nothing is started
 
 
@@ -86,7 +86,7 @@ def test_a_schema_of_a_newer_version_is_left_alone(new_databases: Callable[[], D
 _FIRST_START = """
 import json, sys
 from pathlib import Path
-from warehouse.privacy import load_key
+from warehouse.pseudonyms import load_key
 from warehouse.store import open_stores
 with open_stores(None, None, Path(sys.argv[1])) as stores:
     stores.warehouse.check()

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from configs.errors import ConfigurationError, DatabaseUnavailableError, EcgError, StorageError
-from warehouse.privacy import KEY_FILE, load_key
+from warehouse.pseudonyms import KEY_FILE, load_key
 from warehouse.store import open_stores
 from warehouse.store.database import DatabaseUrls, normalise_url
 

@@ -340,12 +340,8 @@ class IngestQueries(Repository):
                 return
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_PARTITION_LOCK)))
             for name, first, following in wanted:
-                connection.execute(
-                    sa.text(
-                        f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {name[: -len('_y0000m00')]} "
-                        f"FOR VALUES FROM ('{first.isoformat()}') TO ('{following.isoformat()}')"
-                    )
-                )
+                parent = name[: -len("_y0000m00")]
+                connection.execute(sa.select(sa.func.make_partition(parent, first, following)))
 
 
 def _make_current(connection: sa.Connection, site: str, checksum: str, source_key: str) -> None:

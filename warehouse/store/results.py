@@ -1,6 +1,8 @@
 """The results database: all its SQL in one class."""
 
 from warehouse.store.access_queries import AccessQueries
+from warehouse.store.audit_queries import AuditQueries
+from warehouse.store.erased_results import ErasedResults
 from warehouse.store.feedback_queries import FeedbackQueries
 from warehouse.store.model_queries import ModelQueries
 from warehouse.store.release_queries import ReleaseQueries
@@ -20,8 +22,10 @@ class Results(
     ReviewQueries,
     FeedbackQueries,
     AccessQueries,
+    AuditQueries,
+    ErasedResults,
     ReviewPageResults,
 ):
     """Model versions, releases, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys,
-    sessions.
+    sessions, the audit log, erasures.
     """

@@ -503,3 +503,73 @@ scoring_work = sa.Table(
     ),
     comment="Blocks of windows to score. A row goes with the commit of its scores.",
 )
+
+audit_log = sa.Table(
+    "audit_log",
+    results,
+    sa.Column("audit_id", sa.BigInteger, primary_key=True, autoincrement=False, comment="1, 2, ... without a gap."),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, comment="The database's clock."),
+    sa.Column("actor", sa.Text, nullable=False, comment="Who, as signed in; the operating system's user for commands."),
+    sa.Column(
+        "role", sa.Text, nullable=False, comment="Their role: viewer, reviewer, admin, device; command for commands."
+    ),
+    sa.Column("site", sa.Text, nullable=False, comment="Hospital or tenant; empty: all."),
+    sa.Column(
+        "action", sa.Text, nullable=False, comment="What was done: read, export, review, key_add, release, erase, ..."
+    ),
+    sa.Column(
+        "subject",
+        sa.Text,
+        nullable=False,
+        comment="To what: a path of the API, a key's id, a model version, ... never a direct identifier.",
+    ),
+    sa.Column("detail", sa.Text, nullable=False, comment="More, such as the request's query; or empty."),
+    sa.Column("previous", pg.BYTEA, nullable=False, comment="hash of the row before; 32 zero bytes in the first."),
+    sa.Column(
+        "hash",
+        pg.BYTEA,
+        nullable=False,
+        comment="sha256 of previous and all columns but it, each with its length before it.",
+    ),
+    comment="Who read which strip, and who administered what. Rows are only added; each carries the hash of the one "
+    "before.",
+)
+
+erasures = sa.Table(
+    "erasures",
+    results,
+    _id("erasure_id", "Internal number."),
+    sa.Column(
+        "subject",
+        sa.Text,
+        nullable=False,
+        comment="sha256 of site and pseudonym, which cannot be turned back; empty for retention.",
+    ),
+    sa.Column("reason", sa.Text, nullable=False, comment="erasure (a patient asked) or retention (too old)."),
+    sa.Column("recording_ids", pg.ARRAY(sa.BigInteger), nullable=False, comment="Of the recordings that are gone."),
+    sa.Column("window_set_ids", pg.ARRAY(sa.BigInteger), nullable=False, comment="Of their window sets."),
+    sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="Start."),
+    sa.Column(
+        "finished_at",
+        sa.DateTime(timezone=True),
+        comment="End; null: under way, or stopped half way: the next erasure finishes it.",
+    ),
+    sa.Column("deleted", pg.JSONB, comment="Rows deleted, by table, and files."),
+    sa.CheckConstraint("reason IN ('erasure', 'retention')", name="erasures_reason_known"),
+    comment="What was erased, by numbers that lead nowhere any more: goes on after a crash, and is proven again.",
+)
+
+retraining_marks = sa.Table(
+    "retraining_marks",
+    results,
+    sa.Column(
+        "data_span",
+        sa.Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="warehouse.data_spans.span; models know theirs, also those whose training is under way.",
+    ),
+    sa.Column("reason", sa.Text, primary_key=True, comment="erasure."),
+    sa.Column("marked_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When first."),
+    comment="Data spans that lost a patient: a released model version trained on one is to be trained again.",
+)

@@ -1,5 +1,6 @@
 """The warehouse database: all its SQL in one class."""
 
+from warehouse.store.erased_warehouse import ErasedWarehouse
 from warehouse.store.ingest_queries import IngestQueries
 from warehouse.store.recording_queries import RecordingQueries
 from warehouse.store.review_page_queries import ReviewPageWindows
@@ -7,5 +8,5 @@ from warehouse.store.strip_queries import StripQueries
 from warehouse.store.upload_queries import UploadQueries
 
 
-class Warehouse(IngestQueries, StripQueries, RecordingQueries, UploadQueries, ReviewPageWindows):
+class Warehouse(IngestQueries, StripQueries, RecordingQueries, UploadQueries, ReviewPageWindows, ErasedWarehouse):
     """Recordings, their windows and signal, patients and splits, labels, data spans, uploads."""

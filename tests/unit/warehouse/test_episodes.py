@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from warehouse.privacy import age_band, load_key, pseudonym
+from warehouse.pseudonyms import age_band, load_key, pseudonym
 from warehouse.store.ingest_queries import _neediest_split
 from warehouse.store.score_queries import group_episodes
 
