@@ -227,6 +227,43 @@ class ApiSettings(_Section):
     min_quality: float = Field(0.5, ge=0, le=1, description="A beat of lower signal quality needs a human; 0 for none.")
 
 
+class MonitoringSettings(_Section):
+    """Metrics for Prometheus."""
+
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that the scorer's and the exporter's metrics are served on. They name no patient.",
+    )
+    scorer_port: int = Field(
+        9101,
+        ge=0,
+        le=65535,
+        description="Port of `pipelines.score --watch`; 0 serves none. The API's are at its /metrics.",
+    )
+    exporter_port: int = Field(9102, ge=1, le=65535, description="Port of `python -m monitoring.exporter`.")
+    textfile_dir: Path | None = Field(
+        None,
+        description="Folder of node-exporter's textfile collector: ingest, training and batch scoring write their "
+        "metrics there when they end.",
+    )
+    pushgateway: str | None = Field(
+        None, description="Pushgateway that they push to as well, such as http://pushgateway:9091."
+    )
+    cache_s: float = Field(
+        15.0, gt=0, le=600, description="Figures read from the databases are as old as this at most, however many ask."
+    )
+    recent_hours: float = Field(
+        24.0, gt=0, description="What counts as recent in figures of burden, time and deferral."
+    )
+    review_days: float = Field(7.0, gt=0, description="Days of reviews that the recent precision is of.")
+    review_pause_s: float = Field(
+        300.0, gt=0, description="A reviewer who says nothing for longer than this was not reviewing."
+    )
+    certificates: tuple[Path, ...] = Field(
+        (), description="PEM certificates whose expiry is watched, such as the reverse proxy's."
+    )
+
+
 class Settings(BaseSettings):
     """All settings. Field docs are in `configs/default.yaml` and `docs/configuration.md`."""
 
@@ -259,6 +296,7 @@ class Settings(BaseSettings):
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     oidc: OidcSettings = Field(default_factory=OidcSettings)
+    monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
 
     @property
     def models_dir(self) -> Path:

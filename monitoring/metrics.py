@@ -10,6 +10,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 
+from monitoring.machine import MachineCollector
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 #: Upper edges in seconds: a listing takes milliseconds, an explanation by the model some tens of them.
@@ -24,12 +26,18 @@ def platform_version() -> str:
     return str(tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["version"])
 
 
-def new_registry() -> CollectorRegistry:
-    """A registry with what every process reports: `ecg_build_info`, and its memory, CPU and open files."""
+def new_registry(data_dir: Path | None = None) -> CollectorRegistry:
+    """A registry with what every process reports: `ecg_build_info`, and its memory, CPU and open files.
+
+    Args:
+        data_dir: to report the machine too (`monitoring.machine`), with the disk that this folder is on.
+    """
     registry = CollectorRegistry()
     build = Info("ecg_build", "What runs here.", registry=registry)
     build.info({"version": platform_version(), "python": platform.python_version()})
     ProcessCollector(namespace="ecg", registry=registry)
+    if data_dir is not None:
+        registry.register(MachineCollector(data_dir))
     return registry
 
 

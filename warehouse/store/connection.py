@@ -26,6 +26,11 @@ class Repository:
     def url(self) -> str:
         return self._engine.url.render_as_string(hide_password=False)
 
+    @property
+    def engine(self) -> sa.Engine:
+        """For who observes it; statements go through `transaction`."""
+        return self._engine
+
     def close(self) -> None:
         self._engine.dispose()
 

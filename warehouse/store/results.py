@@ -5,6 +5,7 @@ from warehouse.store.audit_queries import AuditQueries
 from warehouse.store.erased_results import ErasedResults
 from warehouse.store.feedback_queries import FeedbackQueries
 from warehouse.store.model_queries import ModelQueries
+from warehouse.store.monitoring_queries import MonitoringResults
 from warehouse.store.release_queries import ReleaseQueries
 from warehouse.store.result_queries import ResultQueries
 from warehouse.store.review_page_queries import ReviewPageResults
@@ -25,7 +26,8 @@ class Results(
     AuditQueries,
     ErasedResults,
     ReviewPageResults,
+    MonitoringResults,
 ):
     """Model versions, releases, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys,
-    sessions, the audit log, erasures.
+    sessions, the audit log, erasures; and the figures of monitoring.
     """
