@@ -12,6 +12,12 @@ from pydantic import BaseModel
 from configs.errors import RequestError
 
 
+class MarkdownResponse(Response):
+    """Text to read, with headings and tables."""
+
+    media_type = "text/markdown; charset=utf-8"
+
+
 def with_fields(body: BaseModel, fields: str | None) -> Any:
     """A body, or of its items (itself, when it has none) only the fields asked for.
 

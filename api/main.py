@@ -18,6 +18,7 @@ from api.routes import (
     exports,
     feedback,
     health,
+    lineage,
     models,
     recordings,
     reviews,
@@ -55,8 +56,8 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     for routes in (
-        anomalies, episodes, recordings, uploads, windows, stats, reviews, feedback, score, exports, models, session,
-        health,
+        anomalies, episodes, recordings, uploads, windows, stats, reviews, feedback, score, exports, models, lineage,
+        session, health,
     ):  # fmt: skip
         app.include_router(routes.router)
     ui.install(app)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -47,6 +48,8 @@ Fields = Annotated[
 ]
 Moment = Annotated[datetime, BeforeValidator(_parse_moment)]
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(no_nul)]
+
+ModelVersionPath = Annotated[int, Path(ge=1, le=MAX_ID, examples=[1])]
 
 
 class _Listing(BaseModel):

@@ -105,8 +105,7 @@ def plan_ranges(
     sets = [
         s for s in warehouse.window_sets(span.content["feature_version"], splits=[split]) if s.window_set_id in wanted
     ]
-    max_windows = span.content["max_windows"]
-    share = -(-max_windows // len(sets)) if max_windows and sets else 0
+    share = span.share(split)
     ranges = []
     for window_set in sets:
         for first, stop in iter_id_ranges(window_set, block_windows):

@@ -1,13 +1,44 @@
 """The model card that travels with a version (after Mitchell et al., Model Cards for Model Reporting, FAT* 2019)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-CARD_FILE = "model_card.json"  # in the version's assets.extra
+from configs import contract
 
 _INTENDED_USE = (
     "Decision support: ranks heartbeats for review by a person, by how unlike normal beats they are. "
     "Not a diagnosis, and not a monitor that alarms."
+)
+_USERS = "People who review ECG: technicians and clinicians, and the engineers who run the platform for them."
+_OUT_OF_SCOPE = (
+    "Diagnosis, or a decision about treatment, without a person who looks at the ECG.",
+    "Alarms at the bedside: nothing is scored while it is recorded.",
+    "Kinds of recordings that the training data did not hold: other leads, paced rhythms, animals.",
+)
+_FACTORS = (
+    "Patients: age, sex, and what their normal beats look like.",
+    "Recording: device, gain, leads and where they were put, noise.",
+    "Rhythm: how regular it is decides what counts as early.",
+)
+_METRICS = {
+    "roc_auc": "Share of pairs of an anomalous and a normal beat that the score puts in the right order.",
+    "average_precision": "Mean precision over recall.",
+    "recall": "Share of anomalous beats at or above the threshold.",
+    "precision": "Share of beats at or above the threshold that are anomalous.",
+    "false_alarm_rate": "Share of normal beats at or above the threshold.",
+    "example_count": "Windows.",
+    "labelled_count": "Windows with a known class; the others count in none of the above.",
+}
+_ETHICS = (
+    "Trained on health data under pseudonyms; the model holds weights and scales, no beats.",
+    "Who is rare in the training data is served worse. Read the slices by sex, age band and leads before use.",
+    "Flags that nobody has time for wear people out: choose the preset by what can be reviewed.",
+)
+_RECOMMENDATIONS = (
+    "Compare the false alarm rate by recording: a threshold that holds on average may not hold for a patient.",
+    "Watch it in shadow on your own recordings before it is promoted.",
+    "Review a random sample of beats that were not flagged: nothing else tells what is missed.",
 )
 _LIMITS = (
     "Anomalous means unlike the normal beats of the training recordings: rare normal variants score high too.",
@@ -37,6 +68,9 @@ def build_card(
     slices: Mapping[str, Mapping[str, float]],
     artifacts: Mapping[str, str],
     software: Mapping[str, str],
+    schema: Mapping[str, Any],
+    stages: Sequence[Mapping[str, Any]],
+    baseline: int | None,
 ) -> dict[str, Any]:
     """Puts a card together; everything in it is JSON.
 
@@ -46,6 +80,9 @@ def build_card(
         metrics: on the test split, overall.
         slices: the same by slice, "feature=value" to metrics.
         artifacts: stage outputs to where they are.
+        schema: version and sha256 of the curated data schema.
+        stages: `pipelines.stages.lineage_of_last_run`.
+        baseline: version that this one had to be no worse than; None where there was none.
     """
     content = data_span["content"]
     recordings: dict[str, list[str]] = {}
@@ -64,8 +101,13 @@ def build_card(
             "code_digest": code_digest,
             "git_revision": git_revision,
             "software": dict(software),
+            "date": datetime.fromtimestamp(model_version, UTC).date().isoformat(),
+            "licence": "Apache-2.0 (the code); the weights are subject to what the training data allows",
         },
         "intended_use": _INTENDED_USE,
+        "intended_users": _USERS,
+        "out_of_scope": list(_OUT_OF_SCOPE),
+        "factors": {"relevant": list(_FACTORS), "evaluated": list(contract.SLICE_FEATURES)},
         "limits": list(_LIMITS),
         "data": {
             "span": data_span["span"],
@@ -74,6 +116,13 @@ def build_card(
             "labels": labels,
             "simulated": any(entry["simulated"] for entry in content["window_sets"]),
             "normal_windows_used": calibration["normal_windows"],
+            "reviewers_labels": content.get("labels"),
+        },
+        "evaluation_data": {
+            "split": contract.TEST,
+            "recordings": len(recordings.get(contract.TEST, ())),
+            "why": "Patients that neither training nor calibration saw.",
+            "preprocessing": "The same as in training: it is inside the model.",
         },
         "features": dict(feature_spec),
         "configuration": dict(config),
@@ -81,6 +130,12 @@ def build_card(
         "false_alarm_rate": calibration["false_alarm_rate"],
         "presets": dict(calibration["presets"]),
         "metrics": dict(metrics),
+        "metric_definitions": dict(_METRICS),
         "slices": {name: dict(values) for name, values in slices.items()},
+        "ethical_considerations": list(_ETHICS),
+        "recommendations": list(_RECOMMENDATIONS),
+        "baseline": baseline,
+        "schema": dict(schema),
+        "stages": [dict(stage) for stage in stages],
         "artifacts": dict(artifacts),
     }

@@ -90,21 +90,12 @@ def outputs_of_last_run(metadata_path: Path) -> dict[tuple[str, str], Any]:
     Stages that came from cache are there with the artifacts they reused.
     """
     from ml_metadata import proto
-    from tfx.orchestration import metadata
     from tfx.types import artifact_utils
 
-    config = metadata.sqlite_metadata_connection_config(str(metadata_path))
     found: dict[tuple[str, str], Any] = {}
-    with metadata.Metadata(config) as handle:
-        store = handle.store
-        run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
-        executions = {e.id: e for e in store.get_executions_by_context(run.id)}
-        nodes = {c.id: c.name for c in store.get_contexts_by_type("node")}
+    with _last_run(metadata_path) as (store, executions):
         types = {a.id: a for a in store.get_artifact_types()}
-        for execution in executions.values():
-            stage = next(
-                nodes[c.id].split(".")[-1] for c in store.get_contexts_by_execution(execution.id) if c.id in nodes
-            )
+        for execution, stage in executions:
             for event in store.get_events_by_execution_ids([execution.id]):
                 if event.type != proto.Event.OUTPUT:
                     continue
@@ -112,3 +103,66 @@ def outputs_of_last_run(metadata_path: Path) -> dict[tuple[str, str], Any]:
                 key = event.path.steps[0].key
                 found[stage, key] = artifact_utils.deserialize_artifact(types[artifact.type_id], artifact)
     return found
+
+
+def lineage_of_last_run(metadata_path: Path) -> list[dict[str, Any]]:
+    """What each stage of the newest run read and made, in the order they ran: plain values, for the model card.
+
+    Artifact and execution ids are ML Metadata's own, so that its tools find the rest.
+    """
+    from ml_metadata import proto
+
+    stages = []
+    with _last_run(metadata_path) as (store, executions):
+        types = {a.id: a.name for a in store.get_artifact_types()}
+        states = {value.number: value.name for value in proto.Execution.State.DESCRIPTOR.values}
+        for execution, stage in sorted(executions, key=lambda pair: pair[0].id):
+            events = store.get_events_by_execution_ids([execution.id])
+            artifacts = {a.id: a for a in store.get_artifacts_by_id(sorted({e.artifact_id for e in events}))}
+            sides: dict[int, list[dict[str, Any]]] = {proto.Event.INPUT: [], proto.Event.OUTPUT: []}
+            for event in events:
+                artifact = artifacts[event.artifact_id]
+                sides.setdefault(event.type, []).append(
+                    {
+                        "key": event.path.steps[0].key if event.path.steps else "",
+                        "artifact_id": artifact.id,
+                        "type": types[artifact.type_id],
+                        "uri": artifact.uri,
+                    }
+                )
+            stages.append(
+                {
+                    "stage": stage,
+                    "execution_id": execution.id,
+                    "state": states.get(execution.last_known_state, "UNKNOWN"),
+                    "inputs": sides[proto.Event.INPUT],
+                    "outputs": sides[proto.Event.OUTPUT],
+                }
+            )
+    return stages
+
+
+@contextmanager
+def _last_run(metadata_path: Path) -> Iterator[tuple[Any, list[tuple[Any, str]]]]:
+    """The metadata store, and the executions of its newest run with their stages."""
+    from tfx.orchestration import metadata
+
+    config = metadata.sqlite_metadata_connection_config(str(metadata_path))
+    with metadata.Metadata(config) as handle:
+        store = handle.store
+        run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+        nodes = {c.id: c.name for c in store.get_contexts_by_type("node")}
+        yield (
+            store,
+            [
+                (
+                    execution,
+                    next(
+                        nodes[c.id].split(".")[-1]
+                        for c in store.get_contexts_by_execution(execution.id)
+                        if c.id in nodes
+                    ),
+                )
+                for execution in store.get_executions_by_context(run.id)
+            ],
+        )

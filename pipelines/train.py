@@ -15,16 +15,22 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from components.datasheet import build_datasheet
 from components.lineage import code_digest, git_revision
+from components.model_card import build_card
 from configs import cli
+from configs.cards import write_documents
 from configs.contract import SPLITS, FeatureSpec
 from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings, load_settings
-from pipelines.stages import find_error, logs_to, outputs_of_last_run
-from serving.model_files import model_digest
+from pipelines.stages import find_error, lineage_of_last_run, logs_to, outputs_of_last_run
+from serving.model_files import EXTRA, model_digest, write_card
 from warehouse.reviewer_labels import deliver_labels
 from warehouse.store import Stores, open_stores
 from warehouse.store.records import DataSpan, ModelVersion
+
+#: What a version's lineage takes from its recordings.
+_LINEAGE = ("window_set_id", "site", "pseudonym", "recording_id", "recording", "checksum", "split")
 
 
 class Runner(StrEnum):
@@ -341,29 +347,17 @@ def _warehouse_for_workers(url: str) -> Iterator[None]:
 
 
 def _register(plan: _Plan, stores: Stores, outcome: Any) -> None:
-    """Writes the model card beside the pushed model and both into the results database."""
-    from components.model_card import CARD_FILE, build_card
-
+    """Writes model card and data sheet beside the pushed model, and both with its lineage into the results database."""
     settings, spec, version = plan.settings, plan.spec, outcome.pushed_version
     name = settings.training.model_name
     directory = settings.models_dir / name / str(version)
-    card = build_card(
-        model_name=name,
-        model_version=version,
-        data_span=plan.span.__dict__,
-        feature_spec=spec.model_dump(mode="json"),
-        config=plan.config,
-        code_digest=code_digest(),
-        git_revision=git_revision(),
-        calibration=outcome.calibration,
-        metrics=outcome.metrics,
-        slices=outcome.slices,
-        artifacts=outcome.artifacts,
-        software={
-            package: metadata.version(package) for package in ("tensorflow", "tfx", "keras", "apache-beam", "numpy")
-        },
+    sources, used = stores.warehouse.span_sources(plan.span), stores.warehouse.windows_used(plan.span)
+    card = _card(plan, outcome)
+    sheet = build_datasheet(
+        plan.span, sources, stores.warehouse.span_losses(plan.span), used, spec.model_dump(mode="json")
     )
-    cli.write_json(directory / "assets.extra" / CARD_FILE, card)
+    write_card(directory, name, version, card)
+    write_documents(directory / EXTRA, "datasheet", f"Data sheet of {name}, version {version}", sheet)
     stores.results.register_model(
         {
             "model_version": version,
@@ -375,7 +369,37 @@ def _register(plan: _Plan, stores: Stores, outcome: Any) -> None:
             "data_span": plan.span.span,
             "run_key": plan.run_key,
             "card": card,
-        }
+            "datasheet": sheet,
+        },
+        [{"n_windows": used[source["window_set_id"]], **{key: source[key] for key in _LINEAGE}} for source in sources],
+    )
+
+
+def _card(plan: _Plan, outcome: Any) -> dict[str, Any]:
+    schema_file = plan.curated_schema
+    assert schema_file is not None  # a run curates one before it trains
+    return build_card(
+        model_name=plan.settings.training.model_name,
+        model_version=outcome.pushed_version,
+        data_span=plan.span.__dict__,
+        feature_spec=plan.spec.model_dump(mode="json"),
+        config=plan.config,
+        code_digest=code_digest(),
+        git_revision=git_revision(),
+        calibration=outcome.calibration,
+        metrics=outcome.metrics,
+        slices=outcome.slices,
+        artifacts=outcome.artifacts,
+        software={
+            package: metadata.version(package) for package in ("tensorflow", "tfx", "keras", "apache-beam", "numpy")
+        },
+        schema={
+            "version": int(schema_file.parent.name[1:]),
+            "sha256": sha256(schema_file.read_bytes()).hexdigest(),
+            "file": str(schema_file),
+        },
+        stages=lineage_of_last_run(plan.home / "metadata.sqlite"),
+        baseline=None if plan.champion is None else plan.champion.model_version,
     )
 
 

@@ -1,7 +1,6 @@
 """`python -m serving.export`: a version for small devices and other runtimes, each checked against the SavedModel."""
 
 import gzip
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,11 +17,10 @@ from configs.errors import DataInvalidError, ModelUnavailableError, NotBlessedEr
 from configs.settings import Settings, load_settings
 from serving.comparison import average_precision, roc_auc
 from serving.model_client import FloatArray, Scores
-from serving.model_files import EXTRA, verified_dir
+from serving.model_files import amend_card, verified_dir
 from warehouse.store import Stores, open_stores
 from warehouse.store.records import ModelVersion
 
-CARD_FILE = "model_card.json"
 META_FILE = "export.json"
 NAMES = ("float32", "float16", "dynamic", "int8", "pruned", "distilled", "onnx")
 
@@ -137,7 +135,7 @@ def export(
             if row.refused is None:
                 path.replace(out / path.name)
     cli.write_json(out / META_FILE, _meta(model))
-    _write_card(settings, stores, model, rows)
+    amend_card(settings.models_dir, stores.results, model, {"exports": [asdict(row) for row in rows]})
     return rows
 
 
@@ -200,14 +198,6 @@ def _meta(model: ModelVersion) -> dict[str, Any]:
         "rr_columns": list(contract.RR_COLUMNS),
         "outputs": sorted((contract.SCORE, contract.VERDICT, contract.LEAD)),
     }
-
-
-def _write_card(settings: Settings, stores: Stores, model: ModelVersion, rows: list[Exported]) -> None:
-    card = {**model.card, "exports": [asdict(row) for row in rows]}
-    directory = settings.models_dir / model.model_name / str(model.model_version)
-    cli.write_json(directory / EXTRA / CARD_FILE, card)
-    row = {key: value for key, value in vars(model).items() if key != "registered_at"}
-    stores.results.register_model({**row, "card": json.loads(json.dumps(card, default=str))})
 
 
 def _show(rows: list[Exported]) -> None:

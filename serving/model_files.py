@@ -1,10 +1,14 @@
-"""Pushed versions on disk: where they are, and whether they are what was pushed. No TensorFlow."""
+"""Pushed versions on disk: where they are, whether they are what was pushed, and their cards. No TensorFlow."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from configs.cards import write_documents
 from configs.errors import ModelUnavailableError
 from warehouse.store.records import ModelVersion
+from warehouse.store.results import Results
 
 #: The file that the Pusher copies last, and that model servers wait for.
 LAST_FILE = "saved_model.pb"
@@ -52,3 +56,16 @@ def model_digest(directory: Path) -> str:
         digest.update(str(path.relative_to(directory)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def write_card(directory: Path, model_name: str, model_version: int, card: Mapping[str, Any]) -> None:
+    """Writes a version's model card beside its SavedModel, as JSON and to read."""
+    write_documents(directory / EXTRA, "model_card", f"Model card of {model_name}, version {model_version}", card)
+
+
+def amend_card(models_dir: Path, results: Results, model: ModelVersion, changes: Mapping[str, Any]) -> None:
+    """Puts more into a version's model card: in the results database, and beside its files where they are here."""
+    card = results.amend_card(model.model_version, changes)
+    directory = models_dir / model.model_name / str(model.model_version)
+    if directory.is_dir():
+        write_card(directory, model.model_name, model.model_version, card)

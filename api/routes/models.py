@@ -1,14 +1,18 @@
 """Pushed model versions."""
 
+from collections.abc import Mapping
 from datetime import UTC
-from typing import Annotated
+from typing import Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
+from api.answers import MarkdownResponse
 from api.deps import Reader, ServicesDep
 from api.openapi import answers
-from api.queries import MAX_ID
+from api.queries import ModelVersionPath
 from api.schemas import Model, ModelList
+from configs import contract
+from configs.cards import as_markdown
 from warehouse.store.records import ModelVersion
 
 router = APIRouter(tags=["models"])
@@ -17,18 +21,26 @@ router = APIRouter(tags=["models"])
 @router.get("/models", responses=answers(503))
 def list_models(services: ServicesDep, principal: Reader) -> ModelList:
     """Pushed model versions, newest first."""
-    return ModelList(items=[_model(model) for model in services.stores.results.models()])
+    results = services.stores.results
+    elsewhere = results.recordings_elsewhere(principal.site)
+    return ModelList(items=[_model(model, elsewhere) for model in results.models()])
 
 
 @router.get("/models/{model_version}", responses=answers(404, 422, 503))
-def get_model(
-    services: ServicesDep, principal: Reader, model_version: Annotated[int, Path(ge=1, le=MAX_ID, examples=[1])]
-) -> Model:
-    """One model version, with its card."""
-    return _model(services.stores.results.models(model_version)[0])
+def get_model(services: ServicesDep, principal: Reader, model_version: ModelVersionPath) -> Model:
+    """One model version, with its card. Recordings of other sites are not named in it."""
+    results = services.stores.results
+    return _model(results.models(model_version)[0], results.recordings_elsewhere(principal.site))
 
 
-def _model(model: ModelVersion) -> Model:
+@router.get("/models/{model_version}/card.md", responses=answers(404, 422, 503), response_class=MarkdownResponse)
+def get_model_card_text(services: ServicesDep, principal: Reader, model_version: ModelVersionPath) -> MarkdownResponse:
+    """The model card, to read: Markdown."""
+    model = get_model(services, principal, model_version)
+    return MarkdownResponse(as_markdown(f"Model card of {model.name}, version {model_version}", model.card))
+
+
+def _model(model: ModelVersion, elsewhere: Mapping[int, frozenset[str]]) -> Model:
     return Model(
         model_version=model.model_version,
         name=model.model_name,
@@ -37,5 +49,16 @@ def _model(model: ModelVersion) -> Model:
         data_span=model.data_span,
         digest=model.digest,
         registered_at=model.registered_at.astimezone(UTC),
-        card=dict(model.card),
+        card=_card_without(model.card, elsewhere.get(model.model_version, frozenset())),
     )
+
+
+def _card_without(card: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """A model card that does not name these recordings."""
+    if not names:
+        return dict(card)
+    hidden = {f"{contract.RECORDING}={name}" for name in names}
+    recordings = card.get("data", {}).get("recordings", {})
+    shown = {split: [name for name in known if name not in names] for split, known in recordings.items()}
+    slices = {name: values for name, values in card.get("slices", {}).items() if name not in hidden}
+    return {**card, "data": {**card.get("data", {}), "recordings": shown}, "slices": slices}

@@ -96,6 +96,7 @@ class World:
                 "data_span": 1,
                 "run_key": f"run {version}",
                 "card": {"metrics": {"roc_auc": 0.97}},
+                "datasheet": {"composition": {"recordings": 2}},
             }
         )
         release = self.stores.results.release()

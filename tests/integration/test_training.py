@@ -91,6 +91,32 @@ def test_a_blessed_model_is_pushed_registered_and_has_its_card(settings, stores,
     assert all(Path(uri).exists() for uri in card["artifacts"].values())
 
 
+def test_lineage_and_data_sheet_are_kept_with_the_version(settings, stores, trained, model_dir):
+    version = trained.model_version
+    found = stores.results.model_lineage(version)
+    assert [(r["recording"], r["split"]) for r in found["recordings"]] == [
+        (f"sim{i:03d}", split) for i, split in enumerate(SPLITS)
+    ]
+    assert sum(r["n_windows"] for r in found["recordings"]) == stores.warehouse.data_span(found["data_span"]).n_windows
+    assert found["run"]["model_version"] == version
+    assert found["card"]["schema"]["version"] == 1
+    stages = {stage["stage"]: stage for stage in found["card"]["stages"]}
+    assert {"PostgresExampleGen", "DataGate", "Trainer", "Evaluator"} <= set(stages)
+    assert list(stages)[-1] == "Pusher"
+    (examples,) = [i["artifact_id"] for i in stages["Trainer"]["inputs"] if i["key"] == "examples"]
+    assert examples in {o["artifact_id"] for o in stages["Transform"]["outputs"]}
+    pseudonym = found["recordings"][0]["pseudonym"]
+    assert [m["model_version"] for m in stores.results.models_of_patient("main", pseudonym)] == [version]
+    sheet = json.loads((model_dir / "assets.extra" / "datasheet.json").read_text())
+    assert sheet == stores.results.models(version)[0].datasheet
+    assert (sheet["composition"]["recordings"], sheet["composition"]["simulated_recordings"]) == (6, 6)
+    assert sheet["composition"]["windows"] == sum(r["n_windows"] for r in found["recordings"])
+    assert sheet["by_split"]["train"]["class N"] > 0
+    assert not any(f"sim{i:03d}" in json.dumps(sheet) for i in range(6))
+    text = (model_dir / "assets.extra" / "model_card.md").read_text()
+    assert "## ethical considerations" in text
+
+
 def test_the_pushed_version_was_checked_and_carries_warm_up_requests(model_dir, trained):
     from serving.warmup import read_warmup
 

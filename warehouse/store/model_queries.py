@@ -1,9 +1,11 @@
 """SQL of model versions and training runs."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.dialects.postgresql import insert
 
 from configs.errors import ModelUnavailableError, NotFoundError
@@ -15,10 +17,13 @@ from warehouse.store.records import ModelVersion
 class ModelQueries(Repository):
     """Which models there are, and how they came about."""
 
-    def register_model(self, model: Mapping[str, Any]) -> None:
+    def register_model(self, model: Mapping[str, Any], recordings: Sequence[Mapping[str, Any]] = ()) -> None:
         """Adds a pushed model; adding the same version again updates its card.
 
         The first one of all is stable from then on; later ones wait until they are promoted.
+
+        Args:
+            recordings: what it was made from, a mapping of `model_recordings` without the version each.
         """
         statement = insert(t.model_versions).values(dict(model))
         first = {
@@ -36,6 +41,29 @@ class ModelQueries(Repository):
                     index_elements=["model_version"], set_={"card": statement.excluded.card}
                 )
             )
+            if recordings:
+                rows = [{"model_version": model["model_version"], **row} for row in recordings]
+                connection.execute(insert(t.model_recordings).on_conflict_do_nothing(), rows)
+
+    def amend_card(self, model_version: int, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Sets keys of a version's model card; returns the card.
+
+        Raises:
+            NotFoundError: that version was never registered.
+        """
+        plain = json.loads(json.dumps(dict(changes), default=str))
+        m = t.model_versions.c
+        statement = (
+            t.model_versions.update()
+            .where(m.model_version == model_version)
+            .values(card=m.card.op("||")(sa.cast(plain, pg.JSONB)))
+            .returning(m.card)
+        )
+        with self.transaction() as connection:
+            card = connection.execute(statement).scalar()
+        if card is None:
+            raise NotFoundError(f"model version {model_version}", "does not exist", "GET /models lists them.")
+        return dict(card)
 
     def models(self, model_version: int | None = None) -> list[ModelVersion]:
         """Pushed models, newest first; only one when `model_version` is given.

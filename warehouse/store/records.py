@@ -63,6 +63,12 @@ class DataSpan:
     n_windows: int
     content: Mapping[str, Any]
 
+    def share(self, split: str) -> int:
+        """Beats of each recording of a split that are read, where `max_windows` limits them; 0: all."""
+        n_sets = sum(entry["split"] == split for entry in self.content["window_sets"])
+        limit = int(self.content["max_windows"])
+        return -(-limit // n_sets) if limit and n_sets else 0
+
 
 @dataclass(frozen=True)
 class Ingested:
@@ -89,6 +95,7 @@ class ModelVersion:
     run_key: str
     card: Mapping[str, Any]
     registered_at: datetime
+    datasheet: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from warehouse.store.access_queries import AccessQueries
 from warehouse.store.audit_queries import AuditQueries
 from warehouse.store.erased_results import ErasedResults
 from warehouse.store.feedback_queries import FeedbackQueries
+from warehouse.store.lineage_queries import LineageQueries
 from warehouse.store.model_queries import ModelQueries
 from warehouse.store.monitoring_queries import MonitoringResults
 from warehouse.store.release_queries import ReleaseQueries
@@ -27,7 +28,8 @@ class Results(
     ErasedResults,
     ReviewPageResults,
     MonitoringResults,
+    LineageQueries,
 ):
     """Model versions, releases, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys,
-    sessions, the audit log, erasures; and the figures of monitoring.
+    sessions, lineage, the audit log, erasures; and the figures of monitoring.
     """

@@ -231,7 +231,27 @@ model_versions = sa.Table(
     sa.Column("run_key", sa.Text, nullable=False, comment="training_runs.run_key."),
     sa.Column("card", pg.JSONB, nullable=False, comment="Model card: lineage, configuration, metrics, limits."),
     sa.Column("registered_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When pushed."),
+    sa.Column("datasheet", pg.JSONB, comment="Data sheet of its data span; null: made by an older version."),
     comment="Pushed models.",
+)
+
+model_recordings = sa.Table(
+    "model_recordings",
+    results,
+    sa.Column(
+        "model_version", sa.ForeignKey("model_versions.model_version"), primary_key=True, comment="Made from it."
+    ),
+    sa.Column("window_set_id", sa.BigInteger, primary_key=True, comment="warehouse.window_sets.window_set_id."),
+    _site(),
+    sa.Column("pseudonym", sa.Text, nullable=False, comment="warehouse.patients.pseudonym."),
+    sa.Column("recording_id", sa.BigInteger, nullable=False, comment="warehouse.recordings.recording_id."),
+    sa.Column("recording", sa.Text, nullable=False, comment="Record name."),
+    sa.Column("checksum", sa.Text, nullable=False, comment="warehouse.recordings.checksum."),
+    sa.Column("split", sa.Text, nullable=False, comment="train, calibration or test."),
+    sa.Column("n_windows", sa.BigInteger, nullable=False, comment="Windows of it that the run read."),
+    sa.Index("model_recordings_by_patient", "site", "pseudonym"),
+    sa.Index("model_recordings_by_recording", "recording_id"),
+    comment="Which recordings, and so which patients, a model version was made from. Written when it is registered.",
 )
 
 training_runs = sa.Table(

@@ -2,6 +2,7 @@
 
 from warehouse.store.erased_warehouse import ErasedWarehouse
 from warehouse.store.ingest_queries import IngestQueries
+from warehouse.store.lineage_queries import SpanQueries
 from warehouse.store.monitoring_queries import MonitoringWarehouse
 from warehouse.store.recording_queries import RecordingQueries
 from warehouse.store.review_page_queries import ReviewPageWindows
@@ -17,5 +18,6 @@ class Warehouse(
     ReviewPageWindows,
     ErasedWarehouse,
     MonitoringWarehouse,
+    SpanQueries,
 ):
     """Recordings, their windows and signal, patients and splits, labels, data spans, uploads; monitoring's figures."""

@@ -275,6 +275,21 @@ class WindowQueries(LabelQueries):
             ).scalar_one()
         return DataSpan(int(span), digest, n_windows, content)
 
+    def windows_used(self, span: DataSpan) -> dict[int, int]:
+        """How many windows of each window set a run on this span reads."""
+        used = {entry["window_set_id"]: int(entry["n_windows"]) for entry in span.content["window_sets"]}
+        if not span.content["max_windows"]:
+            return used
+        query = sa.text(
+            "SELECT count(*) FROM windows WHERE window_id >= :first AND window_id < :stop"  # the first of each
+        )
+        with self.transaction() as connection:
+            for entry in span.content["window_sets"]:
+                first = entry["window_set_id"] << t.BEAT_BITS
+                values = {"first": first, "stop": first + span.share(entry["split"])}
+                used[entry["window_set_id"]] = int(connection.execute(query, values).scalar_one())
+        return used
+
     def data_span(self, span: int) -> DataSpan:
         """A span that was frozen before.
 

@@ -23,6 +23,7 @@ _SYMBOL_OF_CODE = {
     **{25: "B", 30: "?", 34: "e", 35: "n", 38: "f", 41: "r"},
 }
 _BEAT_OF_CODE = {code: symbol for code, symbol in _SYMBOL_OF_CODE.items() if symbol in AAMI_OF_SYMBOL}
+_FIBRILLATION_ON, _FIBRILLATION_OFF = 32, 33  # [ and ]: ventricular flutter or fibrillation
 _NOTE, _SKIP, _NUM, _SUB, _CHAN, _AUX = 22, 59, 60, 61, 62, 63
 _TOLERANCE_S = 1.0  # how far beyond the recording an annotation may lie before the two files do not belong together
 _HINT = "Fetch the annotation file again, or move it away to read the recording without labels."
@@ -44,11 +45,7 @@ def read_beats(path: Path, *, sampling_rate_hz: float, duration_s: float) -> Bea
     Raises:
         SourceError: the file is cut off, is not in MIT format, or has annotations beyond the record's end.
     """
-    with reading(path, "cannot be read"):
-        content = path.read_bytes()
-    if not content or len(content) % 2:
-        raise _broken(path, f"holds {len(content)} bytes, not pairs of bytes")
-    annotations, ticks_per_s = _parse(np.frombuffer(content, dtype="<u2").tolist(), path)
+    annotations, ticks_per_s = _read(path)
     beats = sorted((a for a in annotations if a.code in _BEAT_OF_CODE), key=lambda a: a.ticks)
     time_s = np.array([beat.ticks for beat in beats], dtype=np.float64) / (ticks_per_s or sampling_rate_hz)
     if len(time_s) and time_s[0] < 0:
@@ -57,6 +54,33 @@ def read_beats(path: Path, *, sampling_rate_hz: float, duration_s: float) -> Bea
         raise _broken(path, f"has a beat at {time_s[-1]:.1f} s, but the recording ends at {duration_s:.1f} s")
     symbol = np.array([_BEAT_OF_CODE[beat.code] for beat in beats], dtype="<U1")
     return BeatAnnotations(time_s=time_s, symbol=symbol)
+
+
+def read_fibrillation(path: Path, *, sampling_rate_hz: float, duration_s: float) -> list[tuple[float, float]]:
+    """Stretches of ventricular flutter or fibrillation in an annotation file, seconds from the recording's start.
+
+    Raises:
+        SourceError: as `read_beats`.
+    """
+    annotations, ticks_per_s = _read(path)
+    rate_hz = ticks_per_s or sampling_rate_hz
+    spans: list[tuple[float, float]] = []
+    start_s: float | None = None
+    for one in sorted(annotations, key=lambda a: a.ticks):
+        if one.code == _FIBRILLATION_ON and start_s is None:
+            start_s = one.ticks / rate_hz
+        elif one.code == _FIBRILLATION_OFF and start_s is not None:
+            spans.append((start_s, one.ticks / rate_hz))
+            start_s = None
+    return spans if start_s is None else [*spans, (start_s, duration_s)]
+
+
+def _read(path: Path) -> tuple[list[_Annotation], float | None]:
+    with reading(path, "cannot be read"):
+        content = path.read_bytes()
+    if not content or len(content) % 2:
+        raise _broken(path, f"holds {len(content)} bytes, not pairs of bytes")
+    return _parse(np.frombuffer(content, dtype="<u2").tolist(), path)
 
 
 def _parse(words: Sequence[int], path: Path) -> tuple[list[_Annotation], float | None]:
