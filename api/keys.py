@@ -11,7 +11,7 @@ from api.access import SCOPES_OF_ROLE, NewKey, given_key, new_key
 from configs import cli
 from configs.errors import ConfigurationError
 from configs.settings import Settings, load_settings
-from warehouse.pseudonyms import load_key, pseudonym
+from warehouse.pseudonyms import key_of, pseudonym
 from warehouse.store import open_stores
 from warehouse.store.results import Results
 
@@ -102,9 +102,8 @@ def _add(
         raise ConfigurationError("--patient", problem, "A device posts recordings of its own patients.")
     allowed = None
     if patients:
-        secret = settings.pseudonym_key
-        given = secret.get_secret_value().encode() if secret is not None else b""
-        allowed = sorted({pseudonym(given or load_key(settings.data_dir), one) for one in patients})
+        hmac_key = key_of(settings.pseudonym_key, settings.data_dir)
+        allowed = sorted({pseudonym(hmac_key, one) for one in patients})
     expires_at = _now() + timedelta(days=days)
     results.add_key(
         {

@@ -176,6 +176,14 @@ class ReleaseSettings(_Section):
     )
 
 
+class PrivacySettings(_Section):
+    """How long patients' data are kept; `python -m warehouse.privacy retain` deletes what is older."""
+
+    retention_days: int = Field(
+        0, ge=0, le=36500, description="Recordings that ended longer ago are deleted; 0 keeps everything."
+    )
+
+
 class OidcSettings(_Section):
     """Sign-in with bearer tokens of an OpenID Connect provider."""
 
@@ -297,6 +305,7 @@ class Settings(BaseSettings):
     api: ApiSettings = Field(default_factory=ApiSettings)
     oidc: OidcSettings = Field(default_factory=OidcSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings)
 
     @property
     def models_dir(self) -> Path:

@@ -18,7 +18,7 @@ from configs.errors import EXIT_DATA, ConfigurationError, EcgError, SourceError
 from configs.settings import Settings, load_settings
 from warehouse.ingest_workers import Job, run_jobs, source_key
 from warehouse.ingest_workers import Source as Source  # part of this module's interface
-from warehouse.pseudonyms import age_band, load_key, pseudonym
+from warehouse.pseudonyms import age_band, key_of, pseudonym
 from warehouse.signal.ecg import RecordingHeader
 from warehouse.signal.readers import SourceRef, find_sources, open_source, read_ucr
 from warehouse.store import Stores, open_stores
@@ -145,9 +145,7 @@ def _plan(
     origin: str | None,
 ) -> list[Job]:
     """Reads all headers, leaves out what is in already, and registers patients in order."""
-    secret = settings.pseudonym_key
-    given = secret.get_secret_value() if secret is not None else ""
-    key = given.encode() or load_key(settings.data_dir)  # set to nothing is not set
+    key = key_of(settings.pseudonym_key, settings.data_dir)
     opened: list[tuple[Source, RecordingHeader, FeatureSpec, str]] = []
     seen: set[tuple[str, str]] = set()
     for source in sources:

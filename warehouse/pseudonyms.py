@@ -8,6 +8,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from configs.errors import StorageError
 
 KEY_FILE = "pseudonym.key"
@@ -35,6 +37,15 @@ def load_key(data_dir: Path) -> bytes:
             str(path), f"the pseudonym key cannot be used ({error})", "Restore it, or set ECG_PSEUDONYM_KEY."
         ) from error
     return key
+
+
+def key_of(given: SecretStr | None, data_dir: Path) -> bytes:
+    """The key that is set, else the installation's own; set to nothing is not set.
+
+    Raises:
+        StorageError: as `load_key`.
+    """
+    return (given.get_secret_value().encode() if given is not None else b"") or load_key(data_dir)
 
 
 def _create_key(path: Path) -> None:

@@ -59,6 +59,21 @@ class ErasedWarehouse(ErasureQueries):
         with self.transaction() as connection:
             return list(connection.execute(query, {"sets": list(traces.window_set_ids)}).scalars())
 
+    def named_in_spans(self, traces: Traces) -> int:
+        """How many entries of data spans still say something of these window sets."""
+        query = sa.text(
+            "SELECT count(*) FROM data_spans, jsonb_array_elements(content->'window_sets') e "
+            "WHERE CAST(e->>'window_set_id' AS bigint) = ANY(:sets) AND e->>'recording' <> ''"
+        )
+        with self.transaction() as connection:
+            return int(connection.execute(query, {"sets": list(traces.window_set_ids)}).scalar_one())
+
+    def names_in_use(self, names: Sequence[str]) -> list[str]:
+        """Which of these names recordings have."""
+        query = sa.text("SELECT DISTINCT name FROM recordings WHERE name = ANY(:names)")
+        with self.transaction() as connection:
+            return list(connection.execute(query, {"names": list(names)}).scalars())
+
     def uploads_about(self, site: str, pseudonym: str, traces: Traces) -> list[dict[str, Any]]:
         """Posted files that became one of these recordings, or that a device of this patient posted."""
         query = sa.text(
