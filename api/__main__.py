@@ -17,7 +17,9 @@ from api.uploads import Uploads
 from configs import cli
 from configs.logging import configure_logging
 from configs.settings import Settings, load_settings
+from monitoring.database_metrics import DatabaseMetrics
 from monitoring.metrics import new_registry
+from monitoring.model_metrics import ModelMetrics
 from warehouse.store import open_stores
 
 
@@ -69,14 +71,16 @@ def serve(settings: Settings) -> None:
         oidc = OidcVerifier(settings.oidc, settings.site) if settings.oidc.issuer else None
         has_sign_in = oidc is not None or stores.results.has_keys(valid_at=_now())
         server.require_sign_in_beyond_loopback(settings.api.host, listener, has_sign_in=has_sign_in)
-        models = ModelProvider(stores.results, load_from(settings.models_dir, settings.serving), clock=_now)
+        registry = new_registry(settings.data_dir)
+        DatabaseMetrics(registry).watch(stores)
+        measured = ModelMetrics(registry)
+        load = load_from(settings.models_dir, settings.serving, measured)
+        models = ModelProvider(stores.results, load, clock=_now, forget=measured.forget)
         uploads = Uploads(stores, settings, _now)
         access = Access(stores.results, settings.api, settings.site, _now, oidc)
         limits = RateLimits(settings.api.requests_per_minute, time.monotonic)
         app = create_app(
-            Services(
-                stores, models, settings.api, _now, new_registry(), access, limits, uploads, settings.ingest.detector
-            )
+            Services(stores, models, settings.api, _now, registry, access, limits, uploads, settings.ingest.detector)
         )
         address = f"http://{settings.api.host}:{settings.api.port}"
         cli.note(f"{address} - review page at /ui, operations at /docs, state at /health/ready, Ctrl-C stops")

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import sqlalchemy as sa
 import typer
+from prometheus_client import CollectorRegistry
 from rich.table import Table
 
 from api.answers import score_to_int
@@ -30,6 +31,7 @@ from configs import cli
 from configs.contract import MV_PER_COUNT, RR_COLUMNS, FeatureSpec
 from configs.errors import ModelUnavailableError, UnavailableError
 from configs.settings import load_settings
+from monitoring.model_metrics import ModelMetrics
 from serving.model_client import ModelClient
 from warehouse.store import Stores, open_stores
 from warehouse.store.binary_copy import to_microseconds
@@ -82,7 +84,7 @@ def bench_score_and_load(data_dir: Path, calls: int, load_s: float) -> dict[str,
     settings = load_settings(overrides={"data_dir": data_dir})
     with open_stores(None, None, data_dir) as stores:
         model = stores.results.models(stores.results.release().stable)[0]
-        client = load_from(settings.models_dir, settings.serving)(model)
+        client = load_from(settings.models_dir, settings.serving, ModelMetrics(CollectorRegistry()))(model)
         spec = FeatureSpec.model_validate(model.feature_spec)
         window_set = stores.warehouse.window_sets(model.feature_version)[0]
         block = stores.warehouse.read_block(spec, *window_set.id_range(10, 11))

@@ -18,9 +18,11 @@ from api.paging import Clock
 from configs.errors import ModelUnavailableError, UnavailableError
 from configs.logging import get_logger
 from configs.settings import ServingSettings
-from serving.connect import ModelSource, call_policy, open_client
+from monitoring.model_metrics import ModelMetrics
+from serving.connect import ModelSource, call_policy
 from serving.model_client import ModelClient
 from serving.model_files import verified_dir
+from serving.observed import open_observed
 from warehouse.store.records import ModelVersion, Release
 
 Loader = Callable[[ModelVersion], ModelClient]
@@ -48,13 +50,23 @@ class ModelProvider:
         load: makes a client; may take long, raises ModelUnavailableError when there is nothing to load.
         clock: now, timezone-aware.
         wait_s: how long a request waits for a model that is being loaded.
+        forget: is told of each version that is no longer kept.
     """
 
-    def __init__(self, registry: ModelRegistry, load: Loader, clock: Clock, *, wait_s: float = WAIT_S) -> None:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        load: Loader,
+        clock: Clock,
+        *,
+        wait_s: float = WAIT_S,
+        forget: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._registry = registry
         self._load = load
         self._clock = clock
         self._wait_s = wait_s
+        self._forget = forget
         self._lock = threading.Lock()
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
         self._clients: OrderedDict[int, Future[ModelClient]] = OrderedDict()  # least recently used first
@@ -169,6 +181,7 @@ class ModelProvider:
             for kept in list(self._clients)[:-KEPT_MODELS]:
                 if self._clients[kept].done() and (self._release is None or kept not in self._release[0].versions):
                     del self._clients[kept]
+                    self._forget(kept)
             return self._clients[version]
 
     def _load_logged(self, model: ModelVersion) -> ModelClient:
@@ -187,11 +200,12 @@ class ModelProvider:
         return client
 
 
-def load_from(models_dir: Path, serving: ServingSettings) -> Loader:
+def load_from(models_dir: Path, serving: ServingSettings, metrics: ModelMetrics) -> Loader:
     """A loader of pushed versions: into this process, or from the model server that the settings name.
 
     Args:
         models_dir: where the Pusher puts versions.
+        metrics: count what the models do.
     """
 
     def load(model: ModelVersion) -> ModelClient:
@@ -204,7 +218,7 @@ def load_from(models_dir: Path, serving: ServingSettings) -> Loader:
             batch_size=_BATCH,
             policy=call_policy(serving),
         )
-        return open_client(source)
+        return open_observed(source, metrics)
 
     return load
 

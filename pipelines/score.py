@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prometheus_client import CollectorRegistry
 
 from configs import cli, contract
+from configs.command_metrics import CommandMetrics, command_metrics
 from configs.contract import FeatureSpec
-from configs.errors import EXIT_DATA, NotFoundError, RequestError
-from configs.settings import Settings, load_settings
+from configs.errors import EXIT_DATA, ConfigurationError, NotFoundError, RequestError
+from configs.settings import MonitoringSettings, Settings, load_settings
+from monitoring.database_metrics import DatabaseMetrics
+from monitoring.http import serve_metrics
+from monitoring.metrics import new_registry
 from pipelines.scoring_blocks import ScoringJob, summarise
 from pipelines.stages import find_error, logs_to
 from serving.connect import ModelSource, call_policy
@@ -82,21 +87,30 @@ def main(
     settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}, "serving": {"server": server}})
     if watch and (model_version or split or recording or retry_failed or json_file):
         raise RequestError("--watch", "takes no filters and gives no counts", "Leave out the other options.")
-    with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
-        if watch:
+    if watch:
+        with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
             watch_until_stopped(settings, stores)
-            return
-        report = score(
-            settings, stores, model_version=model_version, splits=split, recordings=recording, retry_failed=retry_failed
+        return
+    with command_metrics("score", settings.monitoring) as metrics:
+        with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
+            report = score(
+                settings, stores, model_version=model_version, splits=split, recordings=recording,
+                retry_failed=retry_failed,
+            )  # fmt: skip
+        _measure(metrics, report)
+        cli.write_json(json_file, asdict(report))
+        cli.note(
+            f"Model version {report.model_version}: {report.scored} of {report.windows_in} windows without a score "
+            f"were scored in {report.seconds:.1f} s, {report.failed} failed; {report.unusable} beats were unusable."
         )
-    cli.write_json(json_file, asdict(report))
-    cli.note(
-        f"Model version {report.model_version}: {report.scored} of {report.windows_in} windows without a score "
-        f"were scored in {report.seconds:.1f} s, {report.failed} failed; {report.unusable} beats were unusable."
-    )
-    if report.failed:
-        cli.fail(f"{report.failed} windows could not be scored; table score_failures says why", EXIT_DATA)
+        if report.failed:
+            cli.fail(f"{report.failed} windows could not be scored; table score_failures says why", EXIT_DATA)
     cli.note("Next: python -m api")
+
+
+def _measure(metrics: CommandMetrics, report: ScoreReport) -> None:
+    for outcome in ("windows_in", "scored", "failed", "unusable", "shadow_scored"):
+        metrics.set("ecg_score_last_windows", "Windows of the last run.", getattr(report, outcome), outcome=outcome)
 
 
 def watch_until_stopped(settings: Settings, stores: Stores) -> None:
@@ -104,11 +118,25 @@ def watch_until_stopped(settings: Settings, stores: Stores) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    with logs_to(_log_path(settings)):
+    registry = new_registry(settings.data_dir)
+    DatabaseMetrics(registry).watch(stores)
+    with _metrics_served(settings.monitoring, registry), logs_to(_log_path(settings)):
         from pipelines.watch import Watcher
 
-        scored = Watcher(settings, stores, cli.note).run(stop)
+        scored = Watcher(settings, stores, cli.note, registry).run(stop)
     cli.note(f"Stopped; {scored} windows were scored")
+
+
+@contextlib.contextmanager
+def _metrics_served(chosen: MonitoringSettings, registry: CollectorRegistry) -> Iterator[None]:
+    """Serves metrics; a second scorer on the same machine, whose port is taken, says so and works without."""
+    with contextlib.ExitStack() as stack:
+        if chosen.scorer_port:
+            try:
+                stack.enter_context(serve_metrics(registry, chosen.host, chosen.scorer_port, "monitoring.scorer_port"))
+            except ConfigurationError as error:
+                cli.note(f"No metrics are served: {error}")
+        yield
 
 
 def score(

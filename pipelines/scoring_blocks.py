@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Queue
@@ -20,6 +20,9 @@ from warehouse.store.window_block import WindowBlock
 from warehouse.store.work_queries import Holder
 
 NOT_FINITE = "the model's score is not finite"
+
+#: Is told how many seconds a block was in a stage: read, model or commit.
+OnStage = Callable[[str, float], None]
 
 #: Blocks that are read ahead of the model, and that wait behind it to be written: two keep it busy, more cost memory.
 AHEAD = 2
@@ -74,8 +77,9 @@ class BlockReader:
     Its blocks are its own until they are committed or it is closed.
     """
 
-    def __init__(self, job: ScoringJob) -> None:
+    def __init__(self, job: ScoringJob, on_stage: OnStage = lambda *_: None) -> None:
         self._job = job
+        self._on_stage = on_stage
         self._spec = FeatureSpec.model_validate(job.spec)
         self._warehouse = Warehouse.open(job.warehouse_url, pool_size=2)
         self._results = Results.open(job.results_url, pool_size=2)
@@ -122,7 +126,9 @@ class BlockReader:
         if taken is None:
             return None
         set_id, first, stop = taken
+        started = time.perf_counter()
         block, failures = read_unscored(self._warehouse, self._results, job, self._spec, first, stop)
+        self._on_stage("read", time.perf_counter() - started)
         return UnscoredBlock(job.sets[set_id], first, block, failures)
 
     def close(self) -> None:
@@ -154,8 +160,9 @@ class BlockWriter:
     failure.
     """
 
-    def __init__(self, job: ScoringJob) -> None:
+    def __init__(self, job: ScoringJob, on_stage: OnStage = lambda *_: None) -> None:
         self._job = job
+        self._on_stage = on_stage
         self._warehouse = Warehouse.open(job.warehouse_url, pool_size=2)
         self._results = Results.open(job.results_url, pool_size=2)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="block-writer")
@@ -187,6 +194,7 @@ class BlockWriter:
         return n_scored, n_failed
 
     def _commit(self, scored: ScoredBlock) -> tuple[int, int]:
+        started = time.perf_counter()
         unscored, scores = scored.unscored, scored.scores
         finite = np.isfinite(scores.score)
         failures = list(unscored.failures)
@@ -204,6 +212,7 @@ class BlockWriter:
             model_seconds=scored.model_seconds,
         )
         self._summarise_if_complete(unscored.window_set)
+        self._on_stage("commit", time.perf_counter() - started)
         return done
 
     def _summarise_if_complete(self, window_set: WindowSet) -> None:

@@ -20,6 +20,7 @@ from components.lineage import code_digest, git_revision
 from components.model_card import build_card
 from configs import cli
 from configs.cards import write_documents
+from configs.command_metrics import CommandMetrics, command_metrics
 from configs.contract import SPLITS, FeatureSpec
 from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings, load_settings
@@ -101,13 +102,22 @@ def main(
             file = compile_for_kubeflow(settings, stores, image, pipeline_root, feature_version=features)
             cli.note(f"Written: {file}. Upload it to Kubeflow Pipelines; docs/scaling.md says what the cluster needs")
             return
-        trained = train(settings, stores, push=not smoke, force=force, feature_version=features)
+        with command_metrics("train_smoke" if smoke else "train", settings.monitoring) as measured:
+            trained = train(settings, stores, push=not smoke, force=force, feature_version=features)
+            _measure(measured, trained)
         stable = stores.results.release().stable if trained.model_version else None
     cli.write_json(json_file, trained.__dict__)
     if trained.model_version is None:
         cli.note("Smoke run passed; nothing was pushed. Next: python -m pipelines.train")
     else:
         cli.note(f"Model version {trained.model_version} is in {settings.models_dir}. {_next_step(trained, stable)}")
+
+
+def _measure(measured: CommandMetrics, trained: Trained) -> None:
+    for stage, seconds in trained.seconds.items():
+        measured.set("ecg_train_last_stage_seconds", "Wall time of a stage in the last run.", seconds, stage=stage)
+    for metric, value in trained.metrics.items():
+        measured.set("ecg_train_last_test_metric", "On the test split, of what it trained.", value, metric=metric)
 
 
 def _next_step(trained: Trained, stable: int | None) -> str:

@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+
+from prometheus_client import CollectorRegistry
 
 from configs.errors import EcgError, UnavailableError
 from configs.settings import Settings
+from monitoring.model_metrics import ModelMetrics
+from monitoring.scorer_metrics import ScorerMetrics
 from pipelines.score import Task, find_pending, model_source, plan_blocks, scoring_job
-from pipelines.scoring_blocks import BlockReader, BlockWriter, score_block, summarise
-from serving.connect import open_client
+from pipelines.scoring_blocks import BlockReader, BlockWriter, ScoredBlock, score_block, summarise
 from serving.model_client import ModelClient
+from serving.observed import open_observed
 from warehouse.store import Stores
 from warehouse.store.notifications import RELEASES_CHANNEL, WINDOWS_CHANNEL, Listener
 from warehouse.store.records import ModelVersion, Release, WindowSet
@@ -38,6 +43,7 @@ class _Lane:
     model: ModelVersion
     client: ModelClient
     shadow: bool
+    metrics: ScorerMetrics
     sets: dict[int, WindowSet] = field(default_factory=dict)
     scored: int = 0
     _parts: tuple[BlockReader, BlockWriter, int] | None = None
@@ -56,10 +62,11 @@ class _Lane:
         found = False
         for unscored in reader.blocks(limit):
             found = True
-            self.scored += writer.write(score_block(unscored, self.client))[0]
+            scored = score_block(unscored, self.client)
+            self._count(writer.write(scored), scored)
             if stop.is_set():
                 break
-        self.scored += writer.flush()[0]
+        self._count(writer.flush())
         self._finish()
         return found
 
@@ -73,6 +80,15 @@ class _Lane:
             with suppress(EcgError):  # a database that is gone keeps the run as running
                 self.stores.results.finish_run(run_id, seconds=0.0, error=error)
 
+    def _count(self, committed: tuple[int, int], block: ScoredBlock | None = None) -> None:
+        version, shadow = self.model.model_version, self.shadow
+        self.scored += committed[0]
+        self.metrics.committed(version, *committed, shadow=shadow)
+        if block is not None:
+            said, unreadable = block.scores, len(block.unscored.failures)
+            self.metrics.block(version, said.score, said.verdict, unreadable, shadow=shadow)
+            self.metrics.stage(version, "model", block.model_seconds, shadow=shadow)
+
     def _open(self) -> tuple[BlockReader, BlockWriter, int]:
         if self._parts is None:
             run_id = self.stores.results.start_run(self.model.model_version, 0, 0, shadow=self.shadow)
@@ -80,7 +96,8 @@ class _Lane:
             job = scoring_job(
                 self.settings, self.stores, task, model_source(self.settings, self.model), run_id, self.sets
             )
-            self._parts = BlockReader(job), BlockWriter(job), run_id
+            on_stage = partial(self.metrics.stage, self.model.model_version, shadow=self.shadow)
+            self._parts = BlockReader(job, on_stage), BlockWriter(job, on_stage), run_id
         return self._parts
 
     def _finish(self) -> None:
@@ -118,12 +135,17 @@ class Watcher:
 
     Args:
         report: is told of promotions, and of what is not available.
+        registry: counts what it does.
     """
 
-    def __init__(self, settings: Settings, stores: Stores, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, stores: Stores, report: Callable[[str], None], registry: CollectorRegistry
+    ) -> None:
         self._settings = settings
         self._stores = stores
         self._report = report
+        self._models = ModelMetrics(registry)
+        self._metrics = ScorerMetrics(registry)
         self._clients: dict[int, ModelClient] = {}
         self._lanes: _Lanes | None = None
         self._seen: set[int] = set()
@@ -146,6 +168,7 @@ class Watcher:
                             listener.wait(_WAIT_S)
                         pause = 1.0
             except UnavailableError as error:
+                self._metrics.interrupted(type(error).__name__)
                 self._report(f"{error} Trying again in {pause:.0f} s.")
                 self._drop(str(error))
                 stop.wait(pause)
@@ -195,7 +218,7 @@ class Watcher:
         loaded = dict(self._clients)
         for version in (release.stable, release.canary, release.shadow):
             if version is not None and version not in loaded:
-                loaded[version] = open_client(model_source(self._settings, self._model(version)))
+                loaded[version] = open_observed(model_source(self._settings, self._model(version)), self._models)
         return loaded
 
     def _begin(self, release: Release, clients: dict[int, ModelClient]) -> None:
@@ -203,6 +226,8 @@ class Watcher:
         kept = {version: client for version, client in clients.items() if version in release.versions}
         for version in set(clients) - set(kept):
             clients[version].close()
+            self._models.forget(version)
+            self._metrics.forget(version)
         self._clients = kept
         stable = self._model(release.stable)
         shown = [version for version in (release.stable, release.canary) if version is not None]
@@ -239,7 +264,8 @@ class Watcher:
         self._seen |= {s.window_set_id for s in arrived}
 
     def _lane(self, version: int, *, shadow: bool = False) -> _Lane:
-        return _Lane(self._settings, self._stores, self._model(version), self._clients[version], shadow)
+        self._metrics.begin(version, shadow=shadow)
+        return _Lane(self._settings, self._stores, self._model(version), self._clients[version], shadow, self._metrics)
 
     def _model(self, version: int) -> ModelVersion:
         return self._stores.results.models(version)[0]

@@ -1,5 +1,6 @@
 """A client for a model version, wherever it runs: in this process, or on a server by gRPC or REST."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -35,8 +36,11 @@ def call_policy(settings: ServingSettings) -> CallPolicy:
     return CallPolicy(deadline_s=settings.deadline_s, attempts=settings.attempts, max_in_flight=settings.max_in_flight)
 
 
-def open_client(source: ModelSource) -> ModelClient:
+def open_client(source: ModelSource, *, on_retry: Callable[[], None] = lambda: None) -> ModelClient:
     """Opens a client; what it needs is imported here, so that a process without TensorFlow can use REST.
+
+    Args:
+        on_retry: is called before a request is sent to a server again.
 
     Raises:
         ConfigurationError: the server's address is none.
@@ -57,14 +61,16 @@ def open_client(source: ModelSource) -> ModelClient:
             raise _not_installed(source, error) from error
 
         transport = GrpcTransport(host, source.model_name, source.model_version)
-        return RemoteModelClient(transport, source.model_version, batch_size=source.batch_size, policy=source.policy)
+        return RemoteModelClient(
+            transport, source.model_version, batch_size=source.batch_size, policy=source.policy, on_retry=on_retry
+        )
     from serving.rest import RestTransport
 
     rest = RestTransport(
         source.server, source.model_name, source.model_version, connections=4 * source.policy.max_in_flight
     )
     batch_size = min(source.batch_size, REST_BATCH)
-    return RemoteModelClient(rest, source.model_version, batch_size=batch_size, policy=source.policy)
+    return RemoteModelClient(rest, source.model_version, batch_size=batch_size, policy=source.policy, on_retry=on_retry)
 
 
 def parse_server(server: str) -> tuple[str, str]:

@@ -73,18 +73,26 @@ class RemoteModelClient:
         model_version: the version that is asked for, and no other.
         batch_size: windows a request.
         policy: of each request.
+        on_retry: is called before a request is sent again.
 
     Raises:
         ModelUnavailableError: the server is down, does not have the version, or it has another signature.
     """
 
     def __init__(
-        self, transport: Transport, model_version: int, *, batch_size: int, policy: CallPolicy | None = None
+        self,
+        transport: Transport,
+        model_version: int,
+        *,
+        batch_size: int,
+        policy: CallPolicy | None = None,
+        on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self._transport = transport
         self._version = model_version
         self._batch_size = batch_size
         self._policy = policy or CallPolicy()
+        self._on_retry = on_retry
         self._pool = ThreadPoolExecutor(self._policy.max_in_flight, thread_name_prefix="model-server")
         try:
             self._check_signatures(self._calling(self._transport.signatures))
@@ -129,7 +137,7 @@ class RemoteModelClient:
         return dict(answer)
 
     def _calling(self, call: Callable[[float], T]) -> T:
-        return call_with_retries(call, self._policy, self._transport.address)
+        return call_with_retries(call, self._policy, self._transport.address, on_retry=self._on_retry)
 
     def _check_signatures(self, found: Mapping[str, tuple[set[str], set[str]]]) -> None:
         for signature, outputs in OUTPUTS.items():
@@ -156,11 +164,13 @@ def call_with_retries(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    on_retry: Callable[[], None] = lambda: None,
 ) -> T:
     """Calls until it succeeds, it fails for good, or the attempts or the time are used up.
 
     Args:
         call: is handed the seconds it may take.
+        on_retry: is called before each further attempt.
 
     Raises:
         ModelUnavailableError: it did not succeed; says why.
@@ -181,6 +191,7 @@ def call_with_retries(
                 ) from error
             sleep(pause * random.uniform(0.5, 1.0))  # not all clients at the same moment
             pause *= 2
+            on_retry()
         except TooSlowError as error:
             raise ModelUnavailableError(
                 f"model server {address}",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from configs import cli, contract
+from configs.command_metrics import CommandMetrics, command_metrics
 from configs.contract import FeatureSpec
 from configs.errors import EXIT_DATA, ConfigurationError, EcgError, SourceError
 from configs.settings import Settings, load_settings
@@ -70,16 +71,26 @@ def main(
         raise ConfigurationError("--split", f"{split} is not a split", f"One of {', '.join(contract.SPLITS)}.")
     settings = load_settings(profile, {"ingest": {"workers": workers}})
     found, failures = find_sources(sources)
-    with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
-        report = ingest(found, settings, stores, split=split, failures=failures)
-    cli.write_json(json_file, report.as_json())
-    cli.note(
-        f"Recordings: {report.added} added, {report.unchanged} unchanged, {report.failed} failed. "
-        f"Windows: {report.windows}. Unusable: {report.unusable_seconds:.1f} s."
-    )
-    if report.failed:
-        cli.fail(f"{report.failed} of the sources could not be ingested; the others are in", EXIT_DATA)
+    with command_metrics("ingest", settings.monitoring) as metrics:
+        with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
+            report = ingest(found, settings, stores, split=split, failures=failures)
+        _measure(metrics, report)
+        cli.write_json(json_file, report.as_json())
+        cli.note(
+            f"Recordings: {report.added} added, {report.unchanged} unchanged, {report.failed} failed. "
+            f"Windows: {report.windows}. Unusable: {report.unusable_seconds:.1f} s."
+        )
+        if report.failed:
+            cli.fail(f"{report.failed} of the sources could not be ingested; the others are in", EXIT_DATA)
     cli.note("Next: python -m pipelines.train")
+
+
+def _measure(metrics: CommandMetrics, report: "IngestReport") -> None:
+    for outcome in ("added", "unchanged", "failed"):
+        text = "Recordings of the last run."
+        metrics.set("ecg_ingest_last_recordings", text, getattr(report, outcome), outcome=outcome)
+    metrics.set("ecg_ingest_last_windows", "Windows added by the last run.", report.windows)
+    metrics.set("ecg_ingest_last_unusable_seconds", "Signal without a window.", report.unusable_seconds)
 
 
 def ingest(

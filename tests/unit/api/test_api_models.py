@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from api.model_provider import REFRESH, RETRY, Loader, ModelProvider, load_from
 from configs.errors import DatabaseUnavailableError, ModelUnavailableError, NotFoundError
 from configs.settings import ServingSettings
+from monitoring.model_metrics import ModelMetrics
 from serving.model_client import Explanation, FloatArray, ModelClient, Scores
 from warehouse.store.records import ModelVersion, Release
 
@@ -255,7 +257,7 @@ def test_check_asks_the_model_and_the_database() -> None:
 def test_missing_folder_is_told(tmp_path: Path) -> None:
     (model,) = FakeRegistry([3]).models(3)
     with pytest.raises(ModelUnavailableError, match="model version 3"):
-        load_from(tmp_path, ServingSettings())(model)
+        load_from(tmp_path, ServingSettings(), ModelMetrics(CollectorRegistry()))(model)
 
 
 def _until(condition: Callable[[], bool]) -> None:
