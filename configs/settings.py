@@ -138,6 +138,12 @@ class ScoringSettings(_Section):
     episode_gap_beats: int = Field(
         1, ge=0, description="Normal beats that may lie between anomalous beats of one episode."
     )
+    thresholds: str = Field(
+        "model",
+        pattern="^(model|recording)$",
+        description="Verdicts by the model's threshold, the same for all; or by thresholds that follow the recording's "
+        "own unremarkable beats, so that noisy and quiet recordings ring about as often.",
+    )
 
 
 class ServingSettings(_Section):

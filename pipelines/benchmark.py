@@ -230,6 +230,18 @@ def _show(protocol: str, summary: Mapping[str, Result]) -> None:
     first = next(iter(summary.values()))
     if "by_class" not in first:
         return
+    presets = Table(
+        "preset",
+        *("false alarms", "sensitivity", "PPV", "within"),
+        *("own: false alarms", "sensitivity", "PPV", "within"),
+        title="Thresholds: the model's, and those that follow the recording; within: recordings within half and twice",
+    )
+    for name, at in first["presets"].items():
+        own, within = first["own_thresholds"][name], "recordings_within_half_and_twice"
+        cells = [*(at[key] for key in ("false_alarm_rate", "sensitivity", "ppv")), first[within][name]]
+        cells += [own[key] for key in ("false_alarm_rate", "sensitivity", "ppv", within)]
+        presets.add_row(f"{float(name):.0%}", *(_pair(cell, 3) for cell in cells))
+    cli.show(presets)
     classes = Table("class", "beats", "ROC-AUC", "sens. at 3%", title=next(iter(summary)))
     for name, result in first["by_class"].items():
         classes.add_row(

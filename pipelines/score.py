@@ -20,13 +20,14 @@ from configs.settings import MonitoringSettings, Settings, load_settings
 from monitoring.database_metrics import DatabaseMetrics
 from monitoring.http import serve_metrics
 from monitoring.metrics import new_registry
-from pipelines.scoring_blocks import ScoringJob, summarise
+from pipelines.scoring_blocks import ScoringJob
 from pipelines.stages import find_error, logs_to
 from serving.connect import ModelSource, call_policy
 from serving.model_files import verified_dir
 from warehouse.store import Stores, open_stores
 from warehouse.store.records import ModelVersion, Release, WindowSet, iter_id_ranges
 from warehouse.store.results import Results
+from warehouse.summaries import SummaryRules, apply_own_thresholds, summarise, summary_rules
 
 _OTHERS_S = 0.5  # between looks at blocks that another scorer has
 
@@ -72,6 +73,10 @@ def main(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try windows again that could not be scored before.")
     ] = False,
+    recalibrate: Annotated[
+        bool,
+        typer.Option("--recalibrate", help="Also decide what is scored already anew, with what was reviewed since."),
+    ] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on: score what arrives, until SIGTERM or Ctrl-C. Takes no filters.")
     ] = False,
@@ -85,8 +90,14 @@ def main(
     not available.
     """
     settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}, "serving": {"server": server}})
-    if watch and (model_version or split or recording or retry_failed or json_file):
+    if watch and (model_version or split or recording or retry_failed or recalibrate or json_file):
         raise RequestError("--watch", "takes no filters and gives no counts", "Leave out the other options.")
+    if recalibrate and settings.scoring.thresholds != "recording":
+        raise RequestError(
+            "--recalibrate",
+            "is for thresholds that follow the recording",
+            "Set scoring.thresholds to recording (ECG_SCORING__THRESHOLDS=recording).",
+        )
     if watch:
         with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
             watch_until_stopped(settings, stores)
@@ -95,7 +106,7 @@ def main(
         with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
             report = score(
                 settings, stores, model_version=model_version, splits=split, recordings=recording,
-                retry_failed=retry_failed,
+                retry_failed=retry_failed, recalibrate=recalibrate,
             )  # fmt: skip
         _measure(metrics, report)
         cli.write_json(json_file, asdict(report))
@@ -147,6 +158,7 @@ def score(
     splits: Sequence[str] | None = None,
     recordings: Sequence[str] | None = None,
     retry_failed: bool = False,
+    recalibrate: bool = False,
 ) -> ScoreReport:
     """Scores what has no score, and summarises the recordings that changed.
 
@@ -169,6 +181,8 @@ def score(
         )
     tasks = [Task(stable, wanted)] if model_version else assign(stores, release, stable, wanted)
     reports = [_score_task(settings, stores, task, retry_failed=retry_failed) for task in tasks]
+    if recalibrate:
+        cli.note(f"{recalibrate_verdicts(stores, tasks, summary_rules(settings.scoring))} verdicts changed")
     shown = [report for task, report in zip(tasks, reports, strict=True) if not task.shadow]
     return ScoreReport(
         model_version=stable.model_version,
@@ -180,6 +194,18 @@ def score(
         shadow_scored=sum(report["scored"] for task, report in zip(tasks, reports, strict=True) if task.shadow),
         seconds=time.monotonic() - started,
     )
+
+
+def recalibrate_verdicts(stores: Stores, tasks: Sequence["Task"], rules: SummaryRules) -> int:
+    """Decides the verdicts of recordings anew, with what was reviewed by now; returns how many changed."""
+    changed = 0
+    for task in tasks:
+        if task.shadow:
+            continue
+        for window_set in task.sets:
+            changed += apply_own_thresholds(stores.warehouse, stores.results, task.model, window_set)
+            summarise(stores.warehouse, stores.results, task.model.model_version, window_set, rules)
+    return changed
 
 
 @dataclass(frozen=True)
@@ -223,8 +249,8 @@ def _score_task(settings: Settings, stores: Stores, task: Task, *, retry_failed:
             summarised = stores.results.finished_window_sets(version)
             for window_set, _ in pending:
                 if summarised.get(window_set.window_set_id) != window_set.n_windows:
-                    gap_beats = settings.scoring.episode_gap_beats
-                    summarise(stores.warehouse, stores.results, version, window_set, gap_beats)
+                    rules = summary_rules(settings.scoring)
+                    summarise(stores.warehouse, stores.results, version, window_set, rules)
     except BaseException as error:
         stores.results.finish_run(run_id, seconds=time.monotonic() - started, error=str(error) or repr(error))
         raise
@@ -277,7 +303,7 @@ def scoring_job(
         spec=FeatureSpec.model_validate(task.model.feature_spec).model_dump(mode="json"),
         run_id=run_id,
         sets=sets,
-        gap_beats=settings.scoring.episode_gap_beats,
+        rules=summary_rules(settings.scoring),
         shadow=task.shadow,
     )
 

@@ -18,6 +18,7 @@ from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
 from warehouse.store.window_block import WindowBlock
 from warehouse.store.work_queries import Holder
+from warehouse.summaries import SummaryRules, summarise
 
 NOT_FINITE = "the model's score is not finite"
 
@@ -34,7 +35,7 @@ class ScoringJob:
 
     Attributes:
         sets: window sets to score, by id; blocks of others in the queue are left alone.
-        gap_beats: normal beats that may lie between anomalous beats of one episode.
+        rules: how its verdicts become summaries.
         shadow: into shadow_scores.
     """
 
@@ -44,7 +45,7 @@ class ScoringJob:
     spec: Mapping[str, Any]
     run_id: int
     sets: Mapping[int, WindowSet]
-    gap_beats: int
+    rules: SummaryRules
     shadow: bool = False
 
     @property
@@ -220,14 +221,7 @@ class BlockWriter:
         job = self._job
         ids = [window_set.window_set_id]
         if not job.shadow and not self._results.work_left(job.model_version, shadow=False, window_set_ids=ids):
-            summarise(self._warehouse, self._results, job.model_version, window_set, job.gap_beats)
-
-
-def summarise(
-    warehouse: Warehouse, results: Results, model_version: int, window_set: WindowSet, gap_beats: int
-) -> None:
-    """Makes a recording's episodes and summary anew."""
-    results.summarise(model_version, window_set, warehouse.mean_heart_rate_bpm(window_set), gap_beats)
+            summarise(self._warehouse, self._results, job.model_version, window_set, job.rules)
 
 
 def score_block(unscored: UnscoredBlock, model: ModelClient) -> ScoredBlock:

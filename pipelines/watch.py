@@ -19,12 +19,13 @@ from configs.settings import Settings
 from monitoring.model_metrics import ModelMetrics
 from monitoring.scorer_metrics import ScorerMetrics
 from pipelines.score import Task, find_pending, model_source, plan_blocks, scoring_job
-from pipelines.scoring_blocks import BlockReader, BlockWriter, ScoredBlock, score_block, summarise
+from pipelines.scoring_blocks import BlockReader, BlockWriter, ScoredBlock, score_block
 from serving.model_client import ModelClient
 from serving.observed import open_observed
 from warehouse.store import Stores
 from warehouse.store.notifications import RELEASES_CHANNEL, WINDOWS_CHANNEL, Listener
 from warehouse.store.records import ModelVersion, Release, WindowSet
+from warehouse.summaries import summarise, summary_rules
 
 _WAIT_S = 0.25  # at most between looks at whether to stop
 _BLOCKS = 16  # of what arrived, before looking what else has
@@ -107,10 +108,10 @@ class _Lane:
         if self.shadow or not gone:
             return
         summarised = self.stores.results.finished_window_sets(version, [s.window_set_id for s in gone])
+        rules = summary_rules(self.settings.scoring)
         for window_set in gone:  # those without any block, or whose last block another scorer had
             if summarised.get(window_set.window_set_id) != window_set.n_windows:
-                gap_beats = self.settings.scoring.episode_gap_beats
-                summarise(self.stores.warehouse, self.stores.results, version, window_set, gap_beats)
+                summarise(self.stores.warehouse, self.stores.results, version, window_set, rules)
 
 
 @dataclass

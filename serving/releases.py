@@ -13,6 +13,7 @@ from serving.policy import decide
 from serving.server_config import publish, wait_until_served
 from warehouse.store import Stores
 from warehouse.store.records import BlockScores, ModelVersion, Release
+from warehouse.summaries import summarise, summary_rules
 
 
 class Releases:
@@ -207,8 +208,7 @@ class Releases:
                 chosen = [row for row in rows if row >= 0]
                 scores = BlockScores(part["score"][chosen], part["verdict"][chosen], part["lead_slot"][chosen])
                 adopted += results.write_scores(run, model.model_version, window_set, block, scores)[0]
-            rate = warehouse.mean_heart_rate_bpm(window_set)
-            results.summarise(model.model_version, window_set, rate, self._settings.scoring.episode_gap_beats)
+            summarise(warehouse, results, model.model_version, window_set, summary_rules(self._settings.scoring))
             results.finish_run(run, seconds=0.0)
         if adopted:
             self._report(f"Adopted {adopted:,} scores of version {model.model_version} in shadow")

@@ -105,8 +105,9 @@ def anomaly_filter(services: Services, site: str, query: AnomalyFilters, by: Ser
 def anomaly_of(services: Services, row: Mapping[str, Any], model: ModelVersion) -> Anomaly:
     """A row of `ResultQueries.anomalies` as it is answered."""
     known = row["quality"] is not None
+    threshold = model.threshold if row["threshold"] is None else row["threshold"]
     reasons = reasons_to_defer(
-        services.settings, score=row["score"], threshold=model.threshold, familiarity=row["familiarity"],
+        services.settings, score=row["score"], threshold=threshold, familiarity=row["familiarity"],
         quality=row["quality"], known=known,
     )  # fmt: skip
     return Anomaly.model_construct(
@@ -117,7 +118,7 @@ def anomaly_of(services: Services, row: Mapping[str, Any], model: ModelVersion) 
         r_peak_s=row["r_peak_s"],
         lead=row["lead"] or None,
         score=row["score"],
-        threshold=model.threshold,
+        threshold=threshold,
         reference_label=None if row["label"] == AamiClass.UNLABELLED else row["label"],
         episode_id=row["episode_id"],
         review_status=row["review_status"],

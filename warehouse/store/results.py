@@ -11,7 +11,7 @@ from warehouse.store.release_queries import ReleaseQueries
 from warehouse.store.result_queries import ResultQueries
 from warehouse.store.review_page_queries import ReviewPageResults
 from warehouse.store.review_queries import ReviewQueries
-from warehouse.store.score_queries import ScoreQueries
+from warehouse.store.threshold_queries import ThresholdQueries
 from warehouse.store.work_queries import WorkQueries
 
 
@@ -19,7 +19,7 @@ class Results(
     ModelQueries,
     ReleaseQueries,
     WorkQueries,
-    ScoreQueries,
+    ThresholdQueries,
     ResultQueries,
     ReviewQueries,
     FeedbackQueries,

@@ -323,6 +323,9 @@ anomalies = sa.Table(
     _site(),
     sa.Column("quality", sa.REAL, comment="Signal quality, 0 worst to 1 best; null: unknown."),
     sa.Column("familiarity", sa.REAL, comment="Likeness to the patient's own typical beat, 0 to 1; null: unknown."),
+    sa.Column(
+        "threshold", sa.REAL, comment="That the verdict is by, where it follows the recording; null: the model's."
+    ),
     sa.Index("anomalies_by_time", "model_version", "site", "recorded_at", "window_id"),
     sa.Index("anomalies_by_score", "model_version", "site", "score", "window_id"),
     sa.Index("anomalies_by_recording", "model_version", "site", "recording", "recorded_at", "window_id"),
