@@ -159,7 +159,8 @@ def anomaly_id(row: Mapping[str, Any]) -> str:
 
 def reasons_of(page: Page, row: Mapping[str, Any]) -> list[str]:
     """Why a human should look at a result before anything is done with it."""
-    threshold = page.services.models.version(row["model_version"]).threshold
+    own = row.get("threshold")  # where it follows the recording
+    threshold = page.services.models.version(row["model_version"]).threshold if own is None else own
     return reasons_to_defer(
         page.services.settings, score=row["score"], threshold=threshold, familiarity=row.get("familiarity"),
         quality=row.get("quality"), known=row.get("quality") is not None,
