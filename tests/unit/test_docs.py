@@ -29,7 +29,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 DOCS = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMAND = re.compile(r"python -m ([a-z_.]+)")
+COMMAND = re.compile(r"python -m ([a-z0-9_.]+)")
 OPTION = re.compile(r"(?<![\w=-])--[a-z][a-z-]*")
 
 
