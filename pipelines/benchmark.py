@@ -15,7 +15,7 @@ from rich.table import Table
 from configs import cli, contract
 from configs.contract import FeatureSpec
 from configs.errors import ConfigurationError, UnavailableError
-from configs.settings import TrainingSettings, load_settings
+from configs.settings import Settings, TrainingSettings, load_settings
 from pipelines.benchmark_data import (
     DISTURBANCES,
     DS1,
@@ -24,6 +24,7 @@ from pipelines.benchmark_data import (
     Dataset,
     load_mitdb,
 )
+from warehouse.signal.ecg import FloatArray
 
 PROTOCOLS = ("mixed", "inter-patient", "adaptive", "ecg5000", "detector")
 PEERS = ("outlier_vae", "outlier_ae", "iforest", "pca", "autoencoder")
@@ -56,6 +57,10 @@ def main(
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also on disturbed recordings (inter-patient).")
     ] = False,
+    platform: Annotated[
+        bool,
+        typer.Option("--platform", help="Instead by the platform: databases, TFX pipeline, scoring (inter-patient)."),
+    ] = False,
     profile: Annotated[str | None, typer.Option(help="Profile with other training settings or geometry.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
 ) -> None:
@@ -65,8 +70,10 @@ def main(
     """
     if protocol not in PROTOCOLS:
         raise ConfigurationError("--protocol", f"{protocol} is none of {', '.join(PROTOCOLS)}")
-    if (ablation or robustness) and protocol != "inter-patient":
-        raise ConfigurationError("--protocol", f"--ablation and --robustness go with inter-patient, not {protocol}")
+    if (ablation or robustness or platform) and protocol != "inter-patient":
+        raise ConfigurationError(
+            "--protocol", f"--ablation, --robustness and --platform go with inter-patient, not {protocol}"
+        )
     settings = load_settings(profile)
     folder = data or settings.mitdb_dir
     if folder is None or not folder.is_dir():
@@ -74,6 +81,9 @@ def main(
     # Every model is a new graph: TensorFlow's advice on retracing is not meant for this.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if platform:
+        _through_platform(folder, settings, seeds, json_file)
+        return
     run = {"mixed": _mixed, "ecg5000": _ecg5000}.get(protocol, _inter_patient)
     found: dict[str, list[Result]] = {}
     options = {"peers": peers, "ablation": ablation, "robustness": robustness}
@@ -85,6 +95,25 @@ def main(
     summary = {name: summarise(results) for name, results in found.items()}
     _show(protocol, summary)
     cli.write_json(json_file, {"protocol": protocol, "seeds": seeds, "summary": summary, "runs": found})
+
+
+def _through_platform(folder: Path, settings: Settings, seeds: int, json_file: Path | None) -> None:
+    from pipelines.benchmark_platform import through_platform
+
+    runs = []
+    for seed in range(1, seeds + 1):
+        training = settings.training.model_copy(update={"seed": seed})
+        runs.append(through_platform(folder, settings.model_copy(update={"training": training})))
+        ranks = ", ".join(
+            f"{name} {r['roc_auc']:.4f}/{r['average_precision']:.4f}" for name, r in runs[-1]["ranking"].items()
+        )
+        cli.note(f"seed {seed}  ROC-AUC/AP by the {ranks}")
+    summary = summarise(runs)
+    table = Table("by", "ROC-AUC", "AP", title="inter-patient through the platform: mean and spread over seeds")
+    for name, ranking in summary["ranking"].items():
+        table.add_row(name, _pair(ranking["roc_auc"]), _pair(ranking["average_precision"]))
+    cli.show(table)
+    cli.write_json(json_file, {"protocol": "inter-patient", "platform": True, "summary": summary, "runs": runs})
 
 
 # --- protocols -----------------------------------------------------------------------------------------------------
@@ -138,10 +167,17 @@ def _ecg5000(
     protocol: str, folder: Path, spec: FeatureSpec, training: TrainingSettings, options: Mapping[str, bool]
 ) -> Iterator[tuple[str, Result]]:
     """UCR windows, stratified five folds: normals of four train, a threshold from the four, accuracy on the fifth."""
-    from pipelines.benchmark_ecg5000 import cross_validate
+    from pipelines.benchmark_ecg5000 import cross_validate, cross_validate_peers
 
-    del protocol, spec, options
+    del protocol, spec
     yield "the beat alone", cross_validate(folder, training)
+    if options["peers"]:
+
+        def scores(train: FloatArray, test: FloatArray, seed: int) -> dict[str, FloatArray]:
+            return {name: found["score"] for name, found in run_peers(train, test, seed).items()}
+
+        for name, result in cross_validate_peers(folder, training.seed, scores).items():
+            yield f"peer {name}", result
 
 
 def _tested(fitted: Any, test: Dataset) -> Result:
@@ -162,33 +198,39 @@ def _peers(
     from pipelines.benchmark_protocols import judge
 
     del spec
-    python = Path(".venv-peers/bin/python")
-    if not python.exists():
-        raise UnavailableError("--peers", "their environment is not there", "Make it: make peers")
 
     def timing(data: Dataset) -> Any:
         rhythm = preprocessing.rhythm_features(tf.constant(data.inputs[contract.RR]))
         return measure.timing_measure(rhythm).numpy()
 
     normals, calibrating = train.take(~train.anomalous), held_out.take(~held_out.anomalous)
-    rank_timing = fit_tail(timing(calibrating))
+    rank_timing, n = fit_tail(timing(calibrating)), len(calibrating)
+    both = np.concatenate([calibrating.inputs[contract.SAMPLES], test.inputs[contract.SAMPLES]])
+    for name, found in run_peers(normals.inputs[contract.SAMPLES], both, seed).items():
+        calibrated = fit_tail(found["score"][:n])(found["score"][n:])
+        cost = {key: float(found[key]) for key in ("parameters", "windows_per_second")}
+        cost["training_seconds"] = float(found["train_seconds"])
+        yield f"peer {name}", judge(test, calibrated) | {"cost": cost}
+        yield f"peer {name}, with timing", judge(test, calibrated + rank_timing(timing(test))) | {"cost": cost}
+
+
+def run_peers(train: FloatArray, test: FloatArray, seed: int) -> dict[str, dict[str, Any]]:
+    """What each peer, in its own environment, makes of windows (n, W, L): see `pipelines/peers.py`, "Out".
+
+    Raises:
+        UnavailableError: their environment is not there.
+    """
+    python = Path(".venv-peers/bin/python")
+    if not python.exists():
+        raise UnavailableError("--peers", "their environment is not there", "Make it: make peers")
     with tempfile.TemporaryDirectory() as folder:
         windows, scores = Path(folder) / "windows.npz", Path(folder) / "scores.npz"
-        both = np.concatenate([calibrating.inputs[contract.SAMPLES], test.inputs[contract.SAMPLES]])
-        np.savez(windows, train=normals.inputs[contract.SAMPLES], test=both)
+        np.savez(windows, train=train, test=test)
         command = [str(python), "pipelines/peers.py", "--data", str(windows), "--out", str(scores), "--peers"]
         subprocess.run([*command, ",".join(PEERS), "--seed", str(seed)], check=True)
         with np.load(scores) as found:
-            for name in PEERS:
-                score = found[f"{name}_score"]
-                n = len(calibrating)
-                calibrated = fit_tail(score[:n])(score[n:])
-                cost = {
-                    key: float(found[f"{name}_{key}"]) for key in ("parameters", "train_seconds", "windows_per_second")
-                }
-                cost["training_seconds"] = cost.pop("train_seconds")
-                yield f"peer {name}", judge(test, calibrated) | {"cost": cost}
-                yield f"peer {name}, with timing", judge(test, calibrated + rank_timing(timing(test))) | {"cost": cost}
+            keys = ("score", "parameters", "train_seconds", "windows_per_second")
+            return {name: {key: found[f"{name}_{key}"] for key in keys} for name in PEERS}
 
 
 # --- what is printed -----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The benchmark's ECG5000 protocol: one patient's windows, cross-validated; there is no patient to hold out."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from configs.errors import ConfigurationError
 from configs.settings import TrainingSettings
 from pipelines.benchmark_data import Dataset
 from pipelines.benchmark_protocols import fit
+from warehouse.signal.ecg import FloatArray
 from warehouse.signal.readers import find_sources, read_ucr
 
 FOLDS = 5
@@ -31,10 +33,44 @@ FEW_WINDOWS = {
 }
 
 
-def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
-    """Accuracy over five stratified folds.
+Indices = npt.NDArray[np.int64]
+#: Learns from windows (n, W, 1) of normal beats and gives scores of others (m, W, 1), by a seed; of several detectors.
+Detectors = Callable[[FloatArray, FloatArray, int], Mapping[str, FloatArray]]
 
-    In each, four autoencoders learn from three quarters of the normal windows of the other folds, each from others;
+
+def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
+    """Accuracy over five stratified folds, of our autoencoders.
+
+    Raises:
+        ConfigurationError: there is no UCR file.
+    """
+    settings = training.model_copy(update=FEW_WINDOWS)
+
+    def ours(data: Dataset, spec: FeatureSpec, learn: Indices, choose: Indices, seed: int) -> Mapping[str, FloatArray]:
+        fitted = fit(_rows(data, learn), _rows(data, choose), spec, settings.model_copy(update={"seed": seed}))
+        return {"ours": fitted.score(data)[0]}
+
+    result: dict[str, Any] = _cross_validate(folder, training.seed, ours)["ours"]
+    return result
+
+
+def cross_validate_peers(folder: Path, seed: int, detectors: Detectors) -> dict[str, dict[str, Any]]:
+    """The same of other people's detectors: the same folds, as many members, the same choice of a threshold."""
+
+    def theirs(
+        data: Dataset, spec: FeatureSpec, learn: Indices, choose: Indices, seed: int
+    ) -> Mapping[str, FloatArray]:
+        del spec, choose
+        samples = data.inputs[contract.SAMPLES]
+        return detectors(samples[learn[~data.anomalous[learn]]], samples, seed)
+
+    return _cross_validate(folder, seed, theirs)
+
+
+def _cross_validate(folder: Path, seed: int, members_of: Callable[..., Mapping[str, FloatArray]]) -> dict[str, Any]:
+    """Accuracy over five stratified folds, by detector.
+
+    In each, four members learn from three quarters of the normal windows of the other folds, each from others;
     their scores are averaged. The threshold is the one that separates best the windows left out, normal and anomalous.
     The fifth fold is the test.
 
@@ -47,31 +83,35 @@ def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
     precut = read_ucr(sources[0])
     spec = FeatureSpec(precut_samples=precut.samples.shape[1], lead_slots=(("ECG",),))
     data = _dataset(precut.samples, precut.aami_class)
-    settings = training.model_copy(update=FEW_WINDOWS)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=training.seed)
-    score = np.zeros(len(data))
-    right = np.zeros(len(data), bool)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     splits = list(folds.split(np.zeros(len(data)), data.anomalous))
+    score: dict[str, npt.NDArray[np.float64]] = {}
+    right: dict[str, npt.NDArray[np.bool_]] = {}
     for others, tested in splits:
         members, chosen = [], np.zeros(len(data), bool)
-        for member in range(MEMBERS):
-            seed = training.seed * MEMBERS + member
-            learn, choose = train_test_split(others, test_size=0.25, stratify=data.anomalous[others], random_state=seed)
-            fitted = fit(_rows(data, learn), _rows(data, choose), spec, settings.model_copy(update={"seed": seed}))
-            members.append(fitted.score(data)[0])
+        for member in range(seed * MEMBERS, (seed + 1) * MEMBERS):
+            learn, choose = train_test_split(
+                others, test_size=0.25, stratify=data.anomalous[others], random_state=member
+            )
+            members.append(members_of(data, spec, learn, choose, member))
             chosen[choose] = True
-        measured = np.mean(members, axis=0)
-        threshold = best_threshold(data.anomalous[chosen], measured[chosen])
-        score[tested] = measured[tested]
-        right[tested] = (measured[tested] >= threshold) == data.anomalous[tested]
+        for name in members[0]:
+            measured = np.mean([member[name] for member in members], axis=0)
+            threshold = best_threshold(data.anomalous[chosen], measured[chosen])
+            score.setdefault(name, np.zeros(len(data)))[tested] = measured[tested]
+            correct = (measured[tested] >= threshold) == data.anomalous[tested]
+            right.setdefault(name, np.zeros(len(data), bool))[tested] = correct
     return {
-        "windows": len(data),
-        "accuracy": float(right.mean()),
-        "accuracy_by_fold": [float(right[tested].mean()) for _, tested in splits],
-        "ranking": {
-            "roc_auc": float(roc_auc_score(data.anomalous, score)),
-            "average_precision": float(average_precision_score(data.anomalous, score)),
-        },
+        name: {
+            "windows": len(data),
+            "accuracy": float(right[name].mean()),
+            "accuracy_by_fold": [float(right[name][tested].mean()) for _, tested in splits],
+            "ranking": {
+                "roc_auc": float(roc_auc_score(data.anomalous, score[name])),
+                "average_precision": float(average_precision_score(data.anomalous, score[name])),
+            },
+        }
+        for name in score
     }
 
 
