@@ -11,6 +11,7 @@ from api.access import SCOPES_OF_ROLE, NewKey, given_key, new_key
 from configs import cli
 from configs.errors import ConfigurationError
 from configs.settings import Settings, load_settings
+from warehouse.audit import command_act
 from warehouse.pseudonyms import key_of, pseudonym
 from warehouse.store import open_stores
 from warehouse.store.results import Results
@@ -74,7 +75,7 @@ def main(
         else:
             if key_id is None:
                 raise ConfigurationError("revoke", "needs a key's id", "`python -m api.keys list` shows them.")
-            stores.results.revoke_key(key_id, _now())
+            stores.results.revoke_key(key_id, _now(), command_act("key_revoke", f"key {key_id}"))
             cli.note(f"Revoked {key_id}; a running service stops accepting it within seconds.")
 
 
@@ -115,7 +116,8 @@ def _add(
             "scopes": sorted(set(scopes or may)),
             "patients": allowed,
             "expires_at": expires_at,
-        }
+        },
+        command_act("key_add", f"key {key.key_id}", f"{role} {name}", site=settings.site),
     )
     cli.write_json(json_file, {"key": key.text, "key_id": key.key_id, "expires_at": expires_at.isoformat()})
     cli.note(

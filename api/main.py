@@ -10,6 +10,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 
 from api import openapi, problems, reviewing, ui
 from api.access_log import ObserveRequests
+from api.audit import AuditTrail
 from api.deps import Services
 from api.limits import EntityTags, LimitBodies, VersionPrefix
 from api.routes import (
@@ -52,6 +53,7 @@ def create_app(services: Services) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,  # the function's name: clients are generated from it
     )
     app.state.services = services
+    app.state.audit = AuditTrail(services.stores.results)
     _add_middleware(app, services)
     problems.install(app)
     openapi.install(app)

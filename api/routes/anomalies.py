@@ -9,6 +9,7 @@ import numpy.typing as npt
 from fastapi import APIRouter, Path, Query
 
 from api.answers import with_fields
+from api.audit import READS_STRIP
 from api.deferral import reasons_to_defer
 from api.deps import Reader, Services, ServicesDep
 from api.listings import ServedBy, next_token, recordings_of, stable_of, start_of_page
@@ -53,7 +54,7 @@ def list_anomalies(services: ServicesDep, principal: Reader, query: Annotated[An
     return with_fields(page, query.fields)
 
 
-@router.get("/anomalies/{anomaly_id}", responses=answers(404, 422, 503))
+@router.get("/anomalies/{anomaly_id}", responses=answers(404, 422, 503), dependencies=[READS_STRIP])
 def get_anomaly(
     services: ServicesDep,
     principal: Reader,

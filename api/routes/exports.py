@@ -8,6 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from api import exports, fhir
 from api.answers import in_utc, json_response
+from api.audit import EXPORTS
 from api.deps import Exporter, ServicesDep
 from api.listings import served_by
 from api.openapi import answers
@@ -41,7 +42,12 @@ _FHIR: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/exports", tags=["exports"])
 
 
-@router.get("/anomalies", response_class=StreamingResponse, responses={**_FILES, **answers(404, 422, 503)})
+@router.get(
+    "/anomalies",
+    response_class=StreamingResponse,
+    responses={**_FILES, **answers(404, 422, 503)},
+    dependencies=[EXPORTS],
+)
 def export_anomalies(
     services: ServicesDep, principal: Exporter, query: Annotated[AnomalyExportQuery, Query()]
 ) -> Response:
@@ -56,7 +62,9 @@ def export_anomalies(
     return _file(pages, exports.ANOMALY_COLUMNS, query.format, f"anomalies-{where.model_version}")
 
 
-@router.get("/reviews", response_class=StreamingResponse, responses={**_FILES, **answers(422, 503)})
+@router.get(
+    "/reviews", response_class=StreamingResponse, responses={**_FILES, **answers(422, 503)}, dependencies=[EXPORTS]
+)
 def export_reviews(
     services: ServicesDep,
     principal: Exporter,
@@ -74,7 +82,12 @@ def export_reviews(
     return _file(pages, exports.REVIEW_COLUMNS, format, "reviews")
 
 
-@router.get("/episodes/{episode_id}/fhir", response_class=Response, responses={**_FHIR, **answers(404, 422, 503)})
+@router.get(
+    "/episodes/{episode_id}/fhir",
+    response_class=Response,
+    responses={**_FHIR, **answers(404, 422, 503)},
+    dependencies=[EXPORTS],
+)
 def export_episode_as_fhir(
     services: ServicesDep,
     principal: Exporter,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import Response
 
 from api.answers import in_utc, json_response, with_fields
+from api.audit import READS_STRIP
 from api.deps import Reader, Services, ServicesDep
 from api.openapi import answers
 from api.queries import MAX_ID, RecordingQuery, SignalQuery
@@ -55,7 +56,12 @@ def get_recording(services: ServicesDep, principal: Reader, recording_id: Record
     )
 
 
-@router.get("/recordings/{recording_id}/signal", response_model=Signal, responses=answers(404, 422, 503))
+@router.get(
+    "/recordings/{recording_id}/signal",
+    response_model=Signal,
+    responses=answers(404, 422, 503),
+    dependencies=[READS_STRIP],
+)
 def get_signal(
     services: ServicesDep, principal: Reader, recording_id: RecordingId, query: Annotated[SignalQuery, Query()]
 ) -> Response:

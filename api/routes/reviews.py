@@ -7,6 +7,7 @@ from fastapi import APIRouter, BackgroundTasks, Path, Query
 from api import reviewing
 from api.access import Principal
 from api.answers import in_utc, with_fields
+from api.audit import ADMIN_REVIEWS
 from api.deps import Reader, Reviewer, Services, ServicesDep
 from api.listings import model_of
 from api.openapi import answers
@@ -52,7 +53,7 @@ def count_reviews(
     return ReviewCounts(model_version=version, counts=counts)
 
 
-@router.post("/reviews", status_code=201, responses=answers(404, 413, 422, 503))
+@router.post("/reviews", status_code=201, responses=answers(404, 413, 422, 503), dependencies=[ADMIN_REVIEWS])
 def create_review(
     services: ServicesDep, principal: Reviewer, background: BackgroundTasks, body: ReviewRequest
 ) -> Reviewed:
@@ -66,7 +67,9 @@ def create_review(
     return _reviewed(services, rows)
 
 
-@router.post("/reviews/{review_id}/undo", status_code=201, responses=answers(404, 409, 422, 503))
+@router.post(
+    "/reviews/{review_id}/undo", status_code=201, responses=answers(404, 409, 422, 503), dependencies=[ADMIN_REVIEWS]
+)
 def undo_review(
     services: ServicesDep,
     principal: Reviewer,

@@ -8,6 +8,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from api.answers import in_utc
+from api.audit import ADMIN_UPLOADS
 from api.deps import Services, ServicesDep, Uploader
 from api.openapi import answers
 from api.problems import RefusedError
@@ -43,7 +44,7 @@ router = APIRouter(tags=["recordings"])
 
 @router.post(
     "/recordings", status_code=202, response_model=Upload, responses=answers(408, 409, 413, 415, 422, 503),
-    openapi_extra=_FORM,
+    openapi_extra=_FORM, dependencies=[ADMIN_UPLOADS],
 )  # fmt: skip
 async def upload_recordings(
     services: ServicesDep,

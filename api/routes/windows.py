@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from api.answers import utc
+from api.audit import READS_STRIP
 from api.deferral import reasons_to_defer
 from api.deps import Reader, ServicesDep
 from api.openapi import answers
@@ -19,7 +20,7 @@ from warehouse.store.window_block import to_datetime
 router = APIRouter(tags=["recordings"])
 
 
-@router.get("/windows/{window_id}", responses=answers(404, 422, 503))
+@router.get("/windows/{window_id}", responses=answers(404, 422, 503), dependencies=[READS_STRIP])
 def get_window(
     services: ServicesDep,
     principal: Reader,

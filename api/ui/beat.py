@@ -11,6 +11,7 @@ from starlette.background import BackgroundTask
 from api.access import ADMIN, REVIEW
 from api.queries import MAX_ID, parse_anomaly_id
 from api.reviewing import deliver, review_beat, review_episode
+from api.ui.audited import ADMIN_REVIEWS, READS_STRIP
 from api.ui.opened import open_recording
 from api.ui.page import FormDep, Page, PageDep, PageRoute, local_path, see_other, with_query
 from api.ui.recordings import cache_of
@@ -30,7 +31,7 @@ router = APIRouter(route_class=PageRoute, include_in_schema=False)
 AnomalyId = Annotated[str, Path(max_length=40)]
 
 
-@router.get("/ui/anomalies/{anomaly_id}")
+@router.get("/ui/anomalies/{anomaly_id}", dependencies=[READS_STRIP])
 def anomaly(
     page: PageDep,
     anomaly_id: AnomalyId,
@@ -66,7 +67,7 @@ def anomaly(
     )  # fmt: skip
 
 
-@router.post("/ui/anomalies/{anomaly_id}/review")
+@router.post("/ui/anomalies/{anomaly_id}/review", dependencies=[ADMIN_REVIEWS])
 def review(page: PageDep, anomaly_id: AnomalyId, listing: WorkListDep, form: FormDep) -> Response:
     """Keeps what the reader says, and goes on to the next beat of the list."""
     page.check_form(form)
@@ -83,7 +84,7 @@ def review(page: PageDep, anomaly_id: AnomalyId, listing: WorkListDep, form: For
     return response
 
 
-@router.post("/ui/reviews/{review_id}/undo")
+@router.post("/ui/reviews/{review_id}/undo", dependencies=[ADMIN_REVIEWS])
 def undo_review(page: PageDep, review_id: Annotated[int, Path(ge=1, le=MAX_ID)], form: FormDep) -> Response:
     """Takes back a review of the reader's own, and goes back to its beat."""
     page.check_form(form)

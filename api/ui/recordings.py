@@ -7,6 +7,7 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import HTMLResponse
 
 from api.queries import MAX_ID
+from api.ui.audited import READS_STRIP
 from api.ui.drawing import Drawing
 from api.ui.opened import BeatCache, Opened, open_recording, read_envelope
 from api.ui.page import HEADERS, Page, PageDep, PageRoute
@@ -37,7 +38,7 @@ def recordings(page: PageDep, after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0)
     )  # fmt: skip
 
 
-@router.get("/ui/recordings/{recording_id}")
+@router.get("/ui/recordings/{recording_id}", dependencies=[READS_STRIP])
 def recording(
     page: PageDep, recording_id: RecordingId, start_s: Seconds = None, end_s: Seconds = None, at_s: Seconds = None
 ) -> HTMLResponse:
@@ -55,7 +56,7 @@ def recording(
     )  # fmt: skip
 
 
-@router.get("/ui/recordings/{recording_id}/timeline")
+@router.get("/ui/recordings/{recording_id}/timeline", dependencies=[READS_STRIP])
 def timeline_part(
     page: PageDep, recording_id: RecordingId, start_s: Seconds = None, end_s: Seconds = None
 ) -> HTMLResponse:
@@ -64,7 +65,7 @@ def timeline_part(
     return HTMLResponse(timeline(page, opened, view_of(opened, page, start_s, end_s)).svg("timeline"), headers=HEADERS)
 
 
-@router.get("/ui/recordings/{recording_id}/strip")
+@router.get("/ui/recordings/{recording_id}/strip", dependencies=[READS_STRIP])
 def strip_part(page: PageDep, recording_id: RecordingId, at_s: Seconds = None) -> HTMLResponse:
     """The strip's drawing alone, at another moment."""
     opened = open_recording(page.services, cache_of(page), recording_id, page.reader.site)

@@ -10,6 +10,7 @@ import numpy as np
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse, Response
 
+from api.ui.audited import READS_STRIP
 from api.ui.drawing import Drawing
 from api.ui.i18n import Words
 from api.ui.opened import Opened, open_recording
@@ -62,7 +63,7 @@ class Report:
     made: str
 
 
-@router.get("/ui/recordings/{recording_id}/report")
+@router.get("/ui/recordings/{recording_id}/report", dependencies=[READS_STRIP])
 def report(
     page: PageDep, recording_id: RecordingId, episodes: Count = DEFAULT_EPISODES, confirmed: bool = False
 ) -> HTMLResponse:
@@ -76,7 +77,7 @@ def report(
     )  # fmt: skip
 
 
-@router.get("/ui/recordings/{recording_id}/report.pdf")
+@router.get("/ui/recordings/{recording_id}/report.pdf", dependencies=[READS_STRIP])
 def report_pdf(
     page: PageDep, recording_id: RecordingId, episodes: Count = DEFAULT_EPISODES, confirmed: bool = False
 ) -> Response:

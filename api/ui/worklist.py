@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from api.deferral import reasons_to_defer
 from api.queries import MAX_ID, parse_anomaly_id
+from api.ui.audited import READS_STRIP
 from api.ui.drawing import Drawing
 from api.ui.page import Page, PageDep, PageRoute
 from api.ui.strips import thumbnail
@@ -113,7 +114,7 @@ def _work_list(
 WorkListDep = Annotated[WorkList, Depends(_work_list)]
 
 
-@router.get("/ui")
+@router.get("/ui", dependencies=[READS_STRIP])
 def work_list(
     page: PageDep,
     listing: WorkListDep,

@@ -9,16 +9,18 @@ from sqlalchemy.dialects.postgresql import insert
 
 from configs.errors import NotFoundError
 from warehouse.store import tables as t
+from warehouse.store.audit_queries import Act, note_acts
 from warehouse.store.connection import Repository
 
 
 class AccessQueries(Repository):
     """Who may do what, and where."""
 
-    def add_key(self, key: Mapping[str, Any]) -> None:
-        """Adds an API key: all columns of `api_keys` that have no default."""
+    def add_key(self, key: Mapping[str, Any], act: Act | None = None) -> None:
+        """Adds an API key: all columns of `api_keys` that have no default; with who did it, for the audit log."""
         with self.transaction() as connection:
             connection.execute(insert(t.api_keys).values(dict(key)))
+            note_acts(connection, [act] if act else [])
 
     def key(self, key_id: str) -> dict[str, Any] | None:
         """One API key, whatever its state; None when there is none."""
@@ -44,7 +46,7 @@ class AccessQueries(Repository):
         with self.transaction() as connection:
             return bool(connection.execute(query).scalar())
 
-    def revoke_key(self, key_id: str, now: datetime) -> dict[str, Any]:
+    def revoke_key(self, key_id: str, now: datetime, act: Act | None = None) -> dict[str, Any]:
         """Takes a key out of use, with the sessions it opened; one that was revoked before keeps its moment.
 
         Raises:
@@ -60,6 +62,7 @@ class AccessQueries(Repository):
             if row is None:
                 raise NotFoundError(f"API key {key_id}", "does not exist", "`python -m api.keys list` shows them.")
             connection.execute(t.sessions.delete().where(t.sessions.c.key_id == key_id))
+            note_acts(connection, [act] if act else [])
             return dict(row)
 
     def note_key_used(self, key_id: str, now: datetime) -> None:

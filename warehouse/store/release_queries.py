@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from configs.errors import ConflictError, ModelUnavailableError, NotFoundError
 from warehouse.store import tables as t
+from warehouse.store.audit_queries import Act, note_acts
 from warehouse.store.binary_copy import Array
 from warehouse.store.connection import Repository, copy_out
 from warehouse.store.notifications import RELEASES_CHANNEL
@@ -63,6 +64,9 @@ class ReleaseQueries(Repository):
             added = connection.execute(statement).mappings().one_or_none()
             if added is not None:
                 connection.execute(sa.text(f"NOTIFY {RELEASES_CHANNEL}"))
+                subject = f"model version {added['model_version']}" if added["model_version"] else "releases"
+                act = Act(added["operator"], "operator", "", f"release_{added['action']}", subject, added["reason"])
+                note_acts(connection, [act])
                 return Release(**added)
         now = self.release()
         raise ConflictError(
