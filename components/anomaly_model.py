@@ -80,6 +80,11 @@ class AnomalyModel(tf.Module):
         found = {"morphology": self._morphology, "context": self._context}
         return {name: autoencoder for name, autoencoder in found.items() if autoencoder is not None}
 
+    @property
+    def known_patients(self) -> bool:
+        """See `Parts`."""
+        return self._parts.known_patients
+
     def set_variance(self, variance: npt.NDArray[np.float32]) -> None:
         """Mean squared residual of normal beats at each sample, (residuals, W, L): the unit of `sample_error`."""
         self._variance.assign(np.maximum(variance, _LEAST_VARIANCE))

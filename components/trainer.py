@@ -11,11 +11,14 @@ import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components import preprocessing as p
+from components.encoder import encoder_of
 from components.fitting import Features, fit_model
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import DataInvalidError
 from configs.settings import TrainingSettings
+from monitoring.drift_encoder import ENCODER_FILE, save_encoder
+from monitoring.drift_reference import EXTRA
 
 #: Keys of Trainer's custom configuration.
 SETTINGS = "training"
@@ -34,11 +37,11 @@ def run_fn(fn_args: FnArgs) -> None:
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
     train = load_normals(fn_args.train_files, transform_output, settings, "train")
     held_out = load_normals(fn_args.eval_files, transform_output, settings, "calibration")
-    model, record = fit_model(
-        train, held_out, transform_output.transform_features_layer(), spec, settings, Path(fn_args.model_run_dir)
-    )
+    transform = transform_output.transform_features_layer()
+    model, record = fit_model(train, held_out, transform, spec, settings, Path(fn_args.model_run_dir))
     model.save(fn_args.serving_model_dir)
     write_calibration_record(Path(fn_args.serving_model_dir), record)
+    save_encoder(Path(fn_args.serving_model_dir) / EXTRA / ENCODER_FILE, encoder_of(model, transform, spec))
 
 
 def load_normals(

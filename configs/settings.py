@@ -190,6 +190,26 @@ class PrivacySettings(_Section):
     )
 
 
+class DriftSettings(_Section):
+    """Comparing live windows with the reference of the model version; `python -m monitoring.drift`."""
+
+    look_back_h: float = Field(
+        168.0, gt=0, le=8760, description="Recordings that arrived within so many hours are live."
+    )
+    every_s: float = Field(600.0, gt=0, description="Time between two comparisons of --watch.")
+    false_alarms: float = Field(
+        0.005,
+        gt=0,
+        lt=0.5,
+        description="Chance that a comparison without any drift finds something, over all its tests.",
+    )
+    windows_per_recording: int = Field(5000, ge=100, description="Newest windows of a recording that are looked at.")
+    reference_recordings: int = Field(300, ge=5, description="Recordings a reference is made of, at most.")
+    least_reviews: int = Field(
+        50, ge=10, description="Reviewed beats that concept drift needs, in each of the two periods it compares."
+    )
+
+
 class OidcSettings(_Section):
     """Sign-in with bearer tokens of an OpenID Connect provider."""
 
@@ -308,6 +328,7 @@ class Settings(BaseSettings):
     scoring: ScoringSettings = Field(default_factory=ScoringSettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
+    drift: DriftSettings = Field(default_factory=DriftSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     oidc: OidcSettings = Field(default_factory=OidcSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)

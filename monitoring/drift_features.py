@@ -54,7 +54,7 @@ FEATURES: Final[Mapping[str, Feature]] = {
     "polarity": Feature(INPUT, "", False, 0.02, 0.0, "(highest + lowest) / peak to peak: 1 upright, -1 inverted"),
     "noise": Feature(INPUT, "mV", True, 0.05, 0.0005, "high-frequency noise inside the band"),
     "mains": Feature(INPUT, "mV", True, 0.05, 0.001, "what the band-pass removed above the band: mains, muscle"),
-    "baseline": Feature(INPUT, "mV", True, 0.05, 0.001, "shift of the baseline from beat to beat"),
+    "baseline": Feature(INPUT, "mV", True, 0.05, 0.001, "wander of the baseline over five seconds"),
     "heart_rate": Feature(INPUT, "1/min", True, 0.02, 10.0, "from the RR interval before"),
     "quality": Feature(INPUT, "", False, 0.01, 0.0, "signal quality, 0 worst to 1 best"),
     "score": Feature(PREDICTION, "", False, 0.02, 0.0, "the model's score, held at 4"),
@@ -63,6 +63,7 @@ FEATURES: Final[Mapping[str, Feature]] = {
 _LATENT = Feature(INPUT, "", False, 0.01, 0.0, "coordinate in the latent space of the model's autoencoder")
 LATENT_PREFIX: Final = "latent_"
 SCORE_CAP: Final = 4.0  # one beat in ten thousand: a single absurd score must not be a recording's mean
+_WANDER_S: Final = 5
 _THIRD_DIFFERENCE = np.array([1.0, -3.0, 3.0, -1.0]) / np.sqrt(20.0)  # white noise keeps its spread
 
 
@@ -166,13 +167,18 @@ def removed_values(
     second = np.clip(np.floor(r_peak_s).astype(np.int64), 0, len(removed) - 1)
     in_use = [slot for slot, lead in enumerate(lead_slots) if lead]
     for column, slot in enumerate(in_use[: removed.shape[1]]):
-        level, above = (removed[second, column, i].astype(np.float64) * MV_PER_COUNT for i in (0, 1))
-        shift = np.abs(np.diff(level, prepend=level[:1]))
-        shift[:1] = np.nan
+        above = removed[second, column, 1].astype(np.float64) * MV_PER_COUNT
+        wander = _wander(removed[:, column, 0].astype(np.float64) * MV_PER_COUNT)[second]
         usable = lead_mask[:, slot]
         found[Key("mains", lead_slots[slot])] = np.where(usable, above, np.nan)
-        found[Key("baseline", lead_slots[slot])] = np.where(usable, shift, np.nan)
+        found[Key("baseline", lead_slots[slot])] = np.where(usable, wander, np.nan)
     return found
+
+
+def _wander(level: FloatArray) -> FloatArray:
+    """Spread of the level over the seconds around each: (seconds,)."""
+    padded = np.pad(level, _WANDER_S // 2, mode="edge")
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, _WANDER_S).std(axis=1))
 
 
 def score_values(score: npt.NDArray[Any], threshold: float) -> dict[Key, FloatArray]:

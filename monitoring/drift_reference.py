@@ -18,6 +18,7 @@ from scipy import stats
 from configs.errors import ModelUnavailableError
 from monitoring.drift_features import FloatArray, Key, Stream, feature_of
 
+EXTRA: Final = "assets.extra"  # of a version's folder: what travels with a SavedModel, and servers ignore
 REFERENCE_FILE: Final = "drift_reference.json"  # in the version's assets.extra
 FORMAT: Final = 1
 
@@ -26,7 +27,7 @@ SPANS: Final = (2, 6, 20)  # blocks on either side of a change: 50, 150 and 500 
 LEAST_WINDOWS: Final = 8  # of a patient, to have a mean
 LEAST_PATIENTS: Final = 5  # in a reference: fewer do not tell how patients differ
 _LEAST_SCALE = 0.05  # of the largest change in a recording: features that never change must not make any change news
-_SHARES = tuple(np.round(np.linspace(0, 1, 41), 4).tolist())
+SHARES: Final = tuple(np.round(np.linspace(0, 1, 41), 4).tolist())
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _summary(recordings: Sequence[tuple[str, FloatArray]], least: float) -> Feat
     noise = float(np.median([block_noise(b) for b in long])) if long else 0.0
     spread = np.mean([np.var(b, ddof=1) for b in long]) if long else np.mean([np.var(v) for v in joined]) / BLOCK
     jumps = {span: fitted for span in SPANS if (fitted := _fit_jumps(blocks, span, max(noise, least))) is not None}
-    quantiles = np.mean([np.quantile(values, _SHARES) for values in joined], axis=0)
+    quantiles = np.mean([np.quantile(values, SHARES) for values in joined], axis=0)
     return FeatureReference(
         means=tuple(float(values.mean()) for values in joined),
         windows=sum(map(len, joined)),

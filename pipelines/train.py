@@ -24,6 +24,7 @@ from configs.command_metrics import CommandMetrics, command_metrics
 from configs.contract import SPLITS, FeatureSpec
 from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings, load_settings
+from pipelines.reference import describe, write_reference
 from pipelines.stages import find_error, lineage_of_last_run, logs_to, outputs_of_last_run
 from serving.model_files import EXTRA, model_digest, write_card
 from warehouse.reviewer_labels import deliver_labels
@@ -368,6 +369,10 @@ def _register(plan: _Plan, stores: Stores, outcome: Any) -> None:
     )
     write_card(directory, name, version, card)
     write_documents(directory / EXTRA, "datasheet", f"Data sheet of {name}, version {version}", sheet)
+    reference = write_reference(
+        settings, stores, plan.span, spec, directory, threshold=outcome.calibration["threshold"]
+    )
+    cli.note(f"Drift reference: {describe(reference)}")
     stores.results.register_model(
         {
             "model_version": version,

@@ -68,7 +68,7 @@ def test_migrating_again_changes_nothing(new_databases: Callable[[], DatabaseUrl
             add_recording(opened, name, 3)
             assert len(opened.warehouse.window_sets(SPEC.digest)) == 1 + (name == "b")
             with opened.warehouse.transaction() as connection:
-                assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).all() == [("0004",)]
+                assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).all() == [("0005",)]
     assert not (tmp_path / "postgres").exists()  # with both URLs given nothing is started
 
 

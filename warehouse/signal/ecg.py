@@ -174,9 +174,12 @@ class WindowChunk:
     Attributes:
         signal: int16 (n, leads in use), microvolts at the windows' rate, band-passed, usable or not; the smallest
             int16 where there is no sample. Chunks follow each other without a gap. None: there is no signal.
+        removed: int16 (seconds, leads in use, 2), microvolts: of what the band-pass took out of each second, the level
+            (baseline) and the root mean square of what is above the band (mains, muscle). None: not known.
     """
 
     windows: Windows
     unusable: list[UnusableSpan] = field(default_factory=list)
     rejected: list[RejectedBeat] = field(default_factory=list)
     signal: Int16Array | None = None
+    removed: Int16Array | None = None

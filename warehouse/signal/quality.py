@@ -87,6 +87,24 @@ class Assessment:
         quality: FloatArray = np.clip(total / np.maximum(usable.sum(axis=1), 1), 0.0, 1.0).astype(np.float32)
         return quality
 
+    def removed_levels(self, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> Float64Array:
+        """What the band-pass removed from [start, stop): its mean, and the root mean square of its fast part.
+
+        A cell of 0.1 s holds whole periods of mains, so a cell's mean is the baseline, and what varies about it is not.
+
+        Args:
+            start: (n,) first sample of each stretch.
+            stop: (n,) one past the last.
+
+        Returns:
+            float64 (n, leads, 2), millivolts.
+        """
+        level, square = self.out_of_band[..., 0], self.out_of_band[..., 1]
+        parts = np.stack([level, np.maximum(square - level**2, 0.0)], axis=-1)
+        found = _mean_between(parts, start // self.grid_samples, -(-stop // self.grid_samples))
+        found[..., 1] = np.sqrt(found[..., 1])
+        return found
+
 
 def _mean_between(cells: Float64Array, first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> Float64Array:
     total = np.concatenate([np.zeros_like(cells[:1]), np.cumsum(cells, axis=0)])

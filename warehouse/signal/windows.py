@@ -191,7 +191,11 @@ class _Cutter:
             r_peak_s=time_s, rejected=reasons,
         )  # fmt: skip
         return WindowChunk(
-            self._release(windows, rr, reasons, last=block.last), unusable, rejected, self._signal(block)
+            self._release(windows, rr, reasons, last=block.last),
+            unusable,
+            rejected,
+            self._signal(block),
+            self._removed(block),
         )
 
     def _signal(self, block: Block) -> Int16Array:
@@ -205,6 +209,18 @@ class _Cutter:
         gap = codes[np.clip(nearest, 0, len(codes) - 1)] == GAP
         counts = np.clip(np.rint(signal / MV_PER_COUNT), -32767, 32767)
         return np.where(gap, np.iinfo(np.int16).min, counts).astype(np.int16)
+
+    def _removed(self, block: Block) -> Int16Array:
+        """What the band-pass took out of each second of the block, as `WindowChunk.removed`."""
+        second = np.arange(math.floor(block.start_s), math.ceil(block.end_s - 1e-9))
+        n = len(block.assessment.code)
+        start, stop = (
+            np.clip(np.floor(s * self._rate_in_hz).astype(np.int64) - block.first_in, 0, n)
+            for s in (second, second + 1)
+        )
+        levels = block.assessment.removed_levels(start, stop)
+        removed: Int16Array = np.clip(np.rint(levels / MV_PER_COUNT), -32767, 32767).astype(np.int16)
+        return removed
 
     def _release(
         self, windows: Windows, rr: npt.NDArray[np.float32], reasons: list[Reason | None], *, last: bool

@@ -164,7 +164,7 @@ class IngestQueries(Repository):
             signal = SignalWriter(connection, window_set_id, start, sampling_rate_hz=spec.sampling_rate_hz)
             for chunk in chunks:
                 if chunk.signal is not None:
-                    signal.add(chunk.signal)
+                    signal.add(chunk.signal, chunk.removed)
                 self._copy_windows(connection, chunk, window_set_id, start, label_source, header.name)
                 if chunk.rejected:
                     connection.execute(

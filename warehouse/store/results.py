@@ -2,6 +2,7 @@
 
 from warehouse.store.access_queries import AccessQueries
 from warehouse.store.audit_queries import AuditQueries
+from warehouse.store.drift_queries import DriftResults
 from warehouse.store.erased_results import ErasedResults
 from warehouse.store.feedback_queries import FeedbackQueries
 from warehouse.store.lineage_queries import LineageQueries
@@ -29,7 +30,8 @@ class Results(
     ReviewPageResults,
     MonitoringResults,
     LineageQueries,
+    DriftResults,
 ):
     """Model versions, releases, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys,
-    sessions, lineage, the audit log, erasures; and the figures of monitoring.
+    sessions, lineage, the audit log, erasures; the figures of monitoring; drift.
     """

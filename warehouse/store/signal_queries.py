@@ -9,7 +9,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from warehouse.signal.ecg import Int16Array
-from warehouse.store.binary_copy import to_microseconds
+from warehouse.store.binary_copy import Array, to_microseconds
 from warehouse.store.connection import Repository, copy_in
 
 CHUNK_S = 60
@@ -47,10 +47,13 @@ class SignalWriter:
         self._second = max(1, round(sampling_rate_hz))
         self._next = 0
         self._waiting: list[Int16Array] = []
+        self._removed: list[Int16Array] = []
 
-    def add(self, samples: Int16Array) -> None:
-        """Takes the samples that follow those of the last call: int16 (n, leads)."""
+    def add(self, samples: Int16Array, removed: Int16Array | None = None) -> None:
+        """Takes the samples that follow those of the last call, int16 (n, leads), and what was removed from them."""
         self._waiting.append(samples)
+        if removed is not None:
+            self._removed.append(removed)
         size = self._second * CHUNK_S
         if sum(map(len, self._waiting)) >= size:
             joined = np.concatenate(self._waiting)
@@ -75,18 +78,28 @@ class SignalWriter:
             else (np.stack([envelope_of(chunk, self._second) for chunk in chunks]))
         )
         envelopes = envelopes.reshape(n, -1)
-        copy_in(
-            self._connection,
-            "signal_chunks",
-            [
-                ("window_set_id", "int8", np.full(n, self._window_set_id)),
-                ("first_sample", "int8", first),
-                ("recorded_at", "timestamptz", self._start_us + np.rint(first / self._rate_hz * 1e6).astype(np.int64)),
-                ("envelope", f"bytes:{envelopes[0].nbytes}", envelopes.astype("<i2", copy=False)),
-                ("samples", f"bytes:{chunks[0].nbytes}", chunks.astype("<i2", copy=False)),
-            ],
-        )
+        columns: list[tuple[str, str, Array]] = [
+            ("window_set_id", "int8", np.full(n, self._window_set_id)),
+            ("first_sample", "int8", first),
+            ("recorded_at", "timestamptz", self._start_us + np.rint(first / self._rate_hz * 1e6).astype(np.int64)),
+            ("envelope", f"bytes:{envelopes[0].nbytes}", envelopes.astype("<i2", copy=False)),
+            ("samples", f"bytes:{chunks[0].nbytes}", chunks.astype("<i2", copy=False)),
+        ]
+        removed = self._removed_from(n, -(-size // self._second))
+        if removed is not None:
+            columns.append(("removed", f"bytes:{removed[0].nbytes}", removed.astype("<i2", copy=False)))
+        copy_in(self._connection, "signal_chunks", columns)
         self._next += n * size
+
+    def _removed_from(self, chunks: int, seconds: int) -> Int16Array | None:
+        """Of the next chunks, int16 (chunks, seconds, leads, 2); None when it is not known."""
+        if not self._removed:
+            return None
+        joined, wanted = np.concatenate(self._removed), chunks * seconds
+        self._removed = [joined[wanted:]] if len(joined) > wanted else [joined[-1:]]
+        rows = joined[np.minimum(np.arange(wanted), len(joined) - 1)]  # the last second may be a part of one
+        found: Int16Array = rows.reshape(chunks, seconds, *joined.shape[1:])
+        return found
 
 
 def envelope_of(samples: Int16Array, every: int) -> Int16Array:
@@ -140,6 +153,19 @@ class SignalQueries(Repository):
         return [
             SignalChunk(row.first_sample, np.frombuffer(row.envelope, "<i2").reshape(-1, n_leads * 2)) for row in rows
         ]
+
+    def read_removed(self, window_set_id: int, n_leads: int) -> dict[int, Int16Array]:
+        """What the band-pass took out, int16 (seconds, leads in use, 2) by each chunk's first sample, in order.
+
+        Empty for recordings that an older version of this platform ingested.
+        """
+        query = sa.text(
+            "SELECT first_sample, removed FROM signal_chunks WHERE window_set_id = :id AND removed IS NOT NULL "
+            "ORDER BY first_sample"
+        )
+        with self.transaction() as connection:
+            rows = connection.execute(query, {"id": window_set_id}).all()
+        return {row.first_sample: np.frombuffer(row.removed, "<i2").reshape(-1, n_leads, 2) for row in rows}
 
     def has_signal(self, window_set_ids: Sequence[int]) -> set[int]:
         """Which of these window sets have a signal: those ingested by older versions of this platform have none."""

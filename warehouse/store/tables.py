@@ -139,6 +139,12 @@ signal_chunks = sa.Table(
         nullable=False,
         comment="int16 little-endian (samples, leads in use), microvolts, band-passed; -32768: no sample.",
     ),
+    sa.Column(
+        "removed",
+        pg.BYTEA,
+        comment="What the band-pass took out of each second: its level, and its root mean square above the band; int16 "
+        "little-endian (seconds, leads in use, 2), microvolts. Null: ingested by an older version.",
+    ),
     postgresql_partition_by="RANGE (recorded_at)",
     comment="The signal without gaps, a minute a row, usable or not: strips are drawn from it. Partitioned as windows.",
 )
@@ -595,4 +601,54 @@ retraining_marks = sa.Table(
     sa.Column("reason", sa.Text, primary_key=True, comment="erasure."),
     sa.Column("marked_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When first."),
     comment="Data spans that lost a patient: a released model version trained on one is to be trained again.",
+)
+
+drift_runs = sa.Table(
+    "drift_runs",
+    results,
+    _id("drift_run_id", "Internal number."),
+    _site(),
+    sa.Column("model_version", sa.BigInteger, nullable=False, comment="Whose reference was compared with."),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
+    sa.Column(
+        "arrived_after", sa.DateTime(timezone=True), nullable=False, comment="Recordings that came since are live."
+    ),
+    sa.Column("status", sa.Text, nullable=False, comment="compared, no_data, or no_reference (an older model)."),
+    sa.Column("recordings", sa.BigInteger, nullable=False, comment="Live recordings."),
+    sa.Column("windows", sa.BigInteger, nullable=False, comment="Live windows looked at."),
+    sa.Column("tests", sa.BigInteger, nullable=False, comment="Questions asked; findings account for all of them."),
+    sa.Column("gaps", pg.JSONB, nullable=False, comment="What could not be compared: reason to how often."),
+    sa.Column("seconds", sa.Float, nullable=False, comment="How long it took."),
+    sa.Index("drift_runs_by_site", "site", "drift_run_id"),
+    comment="Comparisons of live windows with the reference of a model version.",
+)
+
+drift_findings = sa.Table(
+    "drift_findings",
+    results,
+    _id("drift_finding_id", "Internal number."),
+    sa.Column(
+        "drift_run_id", sa.ForeignKey("drift_runs.drift_run_id"), nullable=False, index=True, comment="Found by."
+    ),
+    _site(),
+    sa.Column("model_version", sa.BigInteger, nullable=False, comment="As of the run."),
+    sa.Column("kind", sa.Text, nullable=False, comment="gradual (against the reference) or sudden (at a moment)."),
+    sa.Column("drift", sa.Text, nullable=False, comment="input, prediction, concept or skew."),
+    sa.Column("feature", sa.Text, nullable=False, comment="What moved."),
+    sa.Column("lead", sa.Text, nullable=False, comment="In which lead; '' for features of the whole window."),
+    sa.Column("scope", sa.Text, nullable=False, comment="What moved together: site, device or recording."),
+    sa.Column("subject", sa.Text, nullable=False, comment="Its name."),
+    sa.Column("before", sa.Float, nullable=False, comment="Mean of the reference, or before the change."),
+    sa.Column("after", sa.Float, nullable=False, comment="Mean of live windows, or after the change."),
+    sa.Column("unit", sa.Text, nullable=False, comment="Of both; '' for none."),
+    sa.Column("effect", sa.Float, nullable=False, comment="The difference in spreads of single windows."),
+    sa.Column("p_value", sa.Float, nullable=False, comment="Of this test alone."),
+    sa.Column("adjusted", sa.Float, nullable=False, comment="Over all tests of the run (Benjamini-Hochberg)."),
+    sa.Column("windows", sa.BigInteger, nullable=False, comment="Live windows the test saw."),
+    sa.Column("recordings", pg.ARRAY(sa.BigInteger), nullable=False, comment="recording_id, most telling first."),
+    sa.Column("devices", pg.ARRAY(sa.Text), nullable=False, comment="Their devices."),
+    sa.Column("examples", pg.ARRAY(sa.BigInteger), nullable=False, comment="window_id, most telling first."),
+    sa.Column("since", sa.DateTime(timezone=True), comment="When it began; null: not known."),
+    sa.Column("detail", sa.Text, nullable=False, comment="In words."),
+    comment="What moved, by how much, and what makes it.",
 )

@@ -1,5 +1,6 @@
 """The warehouse database: all its SQL in one class."""
 
+from warehouse.store.drift_queries import DriftWarehouse
 from warehouse.store.erased_warehouse import ErasedWarehouse
 from warehouse.store.ingest_queries import IngestQueries
 from warehouse.store.lineage_queries import SpanQueries
@@ -19,5 +20,6 @@ class Warehouse(
     ErasedWarehouse,
     MonitoringWarehouse,
     SpanQueries,
+    DriftWarehouse,
 ):
     """Recordings, their windows and signal, patients and splits, labels, data spans, uploads; monitoring's figures."""

@@ -41,6 +41,11 @@ _WINDOW_SETS = sa.select(
 ).select_from(t.window_sets.join(t.recordings).join(t.patients))
 
 
+def window_set_rows() -> sa.Select[Any]:
+    """The columns of `WindowSet`, of all recordings; other columns and conditions are the caller's."""
+    return _WINDOW_SETS
+
+
 class WindowQueries(LabelQueries):
     """What reads windows: training, scoring, and whoever counts them."""
 

@@ -1,0 +1,102 @@
+"""SQL of drift: which recordings are live, and what was found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from warehouse.store import tables as t
+from warehouse.store.connection import Repository
+from warehouse.store.records import WindowSet
+from warehouse.store.window_queries import window_set_rows
+
+
+@dataclass(frozen=True)
+class LiveRecording:
+    """A recording that drift is looked for in.
+
+    Attributes:
+        patient: number of whose it is.
+        arrived: when it was ingested: clocks of devices are not trusted.
+    """
+
+    window_set: WindowSet
+    patient: int
+    arrived: datetime
+
+
+class DriftWarehouse(Repository):
+    """What drift asks of the warehouse."""
+
+    def live_recordings(
+        self, feature_version: str, *, arrived_after: datetime | None = None, among: Sequence[int] | None = None
+    ) -> list[LiveRecording]:
+        """Current recordings of a geometry in order of arrival.
+
+        Args:
+            arrived_after: only those ingested since; None for all.
+            among: only these window sets; None for all.
+        """
+        query = window_set_rows().add_columns(t.patients.c.patient_id, t.recordings.c.ingested_at)
+        query = query.where(
+            t.window_sets.c.feature_version == feature_version, t.recordings.c.superseded_by.is_(None)
+        ).order_by(t.window_sets.c.window_set_id)
+        if arrived_after is not None:
+            query = query.where(t.recordings.c.ingested_at >= arrived_after)
+        if among is not None:
+            query = query.where(t.window_sets.c.window_set_id.in_(list(among)))
+        found = []
+        with self.transaction() as connection:
+            for row in connection.execute(query).mappings():
+                values = {**row, "lead_slots": tuple(row["lead_slots"])}
+                patient, arrived = values.pop("patient_id"), values.pop("ingested_at")
+                found.append(LiveRecording(WindowSet(**values), patient, arrived))
+        return found
+
+
+class DriftResults(Repository):
+    """What drift writes into the results, and what is read of it."""
+
+    def add_drift_run(self, run: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> int:
+        """Stores a run with all its findings; returns its number."""
+        with self.transaction() as connection:
+            number = int(
+                connection.execute(
+                    t.drift_runs.insert().values(dict(run)).returning(t.drift_runs.c.drift_run_id)
+                ).scalar_one()
+            )
+            if findings:
+                own = {"drift_run_id": number, "site": run["site"], "model_version": run["model_version"]}
+                connection.execute(t.drift_findings.insert(), [{**finding, **own} for finding in findings])
+        return number
+
+    def drift_runs(
+        self, *, site: str | None = None, model_version: int | None = None, limit: int = 1
+    ) -> list[dict[str, Any]]:
+        """Runs, newest first; None does not filter."""
+        r = t.drift_runs.c
+        query = sa.select(t.drift_runs).order_by(r.drift_run_id.desc()).limit(limit)
+        if site is not None:
+            query = query.where(r.site == site)
+        if model_version is not None:
+            query = query.where(r.model_version == model_version)
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def latest_drift_runs(self) -> list[dict[str, Any]]:
+        """The newest run of every site."""
+        r = t.drift_runs.c
+        newest = sa.select(sa.func.max(r.drift_run_id)).group_by(r.site)
+        query = sa.select(t.drift_runs).where(r.drift_run_id.in_(newest)).order_by(r.site)
+        with self.transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def drift_findings(self, drift_run_id: int) -> list[dict[str, Any]]:
+        """What a run found, surest first."""
+        f = t.drift_findings.c
+        query = sa.select(t.drift_findings).where(f.drift_run_id == drift_run_id)
+        with self.transaction() as connection:
+            rows = connection.execute(query.order_by(f.adjusted, f.drift_finding_id)).mappings()
+            return [dict(row) for row in rows]
