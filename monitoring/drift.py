@@ -21,7 +21,7 @@ from monitoring.drift_features import Stream
 from monitoring.drift_live import read_stream
 from monitoring.drift_reference import EXTRA, REFERENCE_FILE, Reference, load_reference
 from monitoring.drift_report import write_report
-from monitoring.drift_tests import Detection, Finding, detect
+from monitoring.drift_tests import RECORDING, Detection, Finding, detect
 from warehouse.store import Stores, open_stores
 from warehouse.store.drift_queries import LiveRecording
 from warehouse.store.records import ModelVersion
@@ -169,6 +169,7 @@ def _clock_gaps(live: Sequence[LiveRecording], look_back_h: float) -> dict[str, 
 
 def _row(finding: Finding) -> dict[str, Any]:
     row = asdict(finding)
+    row["recording_id"] = finding.recordings[0] if finding.scope == RECORDING else None
     return row | {name: list(row[name]) for name in ("recordings", "devices", "examples")}
 
 

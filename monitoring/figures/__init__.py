@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from monitoring.figures import burden, credentials, flow, models, quality
+from monitoring.figures import burden, credentials, drift, flow, models, quality
 from monitoring.figures.base import FigureContext, Figures, Gauges
 
 #: Every group that `python -m monitoring.exporter` serves, by its name in `ecg_figures_up`.
@@ -15,6 +15,7 @@ GROUPS: Final[Mapping[str, Figures]] = MappingProxyType(
         "quality": quality.figures,
         "burden": burden.figures,
         "credentials": credentials.figures,
+        "drift": drift.figures,
     }
 )
 

@@ -12,7 +12,10 @@ from configs.settings import load_settings
 from monitoring.drift import COMPARED, NO_DATA, NO_REFERENCE, DriftMonitor
 from monitoring.drift_live import read_stream, typical_beats
 from monitoring.drift_reference import EXTRA, REFERENCE_FILE, make_reference
+from monitoring.drift_report import write_report
 from monitoring.drift_tests import DEVICE
+from monitoring.figures import FigureContext
+from monitoring.figures.drift import figures
 from warehouse.ingest import ingest
 from warehouse.signal.simulate import SimulatedSource, simulate_recording
 from warehouse.store import tables as t
@@ -68,6 +71,9 @@ class World:
             file.write_text(json.dumps(made.to_json()))
         self.monitor = DriftMonitor(self.settings, stores, lambda: self.now)
 
+    def context(self):
+        return FigureContext.read(self.stores, self.settings)
+
     def read(self, recording):
         return read_stream(self.stores, SPEC, recording, windows=5000, encoder=None, scores=None, threshold=1.5)
 
@@ -113,6 +119,21 @@ def test_a_device_with_another_gain_and_hum_is_named_with_its_lead(world):
     assert [(r["feature"], r["lead"], r["subject"]) for r in rows] == [
         (f.feature, f.lead, f.subject) for f in found.findings
     ]
+
+    gauges = {(s.name, *s.labels.values()): s.value for m in figures(world.context()) for s in m.samples}
+    assert gauges["ecg_drift_findings", "main", "gradual", "input"] == len(found.findings)
+    assert gauges["ecg_drift_findings", "main", "sudden", "concept"] == 0
+    assert gauges["ecg_drift_device_findings", "main", "new", "MLII"] == len(moved)
+    assert gauges["ecg_drift_effect_ratio", "main", "mains", "MLII"] == mains.effect > 0
+    assert gauges["ecg_drift_comparison_timestamp_seconds", "main"] == world.now.timestamp()
+
+    file = world.settings.data_dir / "report.html"
+    write_report(file, [found], world.stores)
+    page = file.read_text("utf-8")
+    assert page.count("<section") == len(found.findings)
+    assert page.count("</svg>") == 2 * len(found.findings) + 2
+    assert "mains of MLII: device new" in page
+    assert "http" not in page
 
 
 def test_an_empty_hour_a_jumping_clock_and_yesterdays_data_are_gaps_and_no_alarm(world):

@@ -375,3 +375,15 @@ def test_a_model_whose_files_changed_is_refused(settings, stores, trained, model
 def _count(stores, table):
     with stores.results.transaction() as connection:
         return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+
+
+def test_the_encoder_beside_the_model_gives_the_latent_space_of_the_autoencoder(model_dir, block):
+    """Checked by its decoder: what the model reconstructs of a window is a function of what the encoder gives."""
+    from monitoring.drift_encoder import ENCODER_FILE, load_encoder
+
+    encoder = load_encoder(model_dir / "assets.extra" / ENCODER_FILE)
+    inputs = block.model_inputs()
+    latent = encoder(inputs)
+    assert latent.shape == (len(block), 8)
+    assert np.isfinite(latent).all()
+    assert (latent.std(axis=0) > 1e-3).any()

@@ -638,6 +638,7 @@ drift_findings = sa.Table(
     sa.Column("lead", sa.Text, nullable=False, comment="In which lead; '' for features of the whole window."),
     sa.Column("scope", sa.Text, nullable=False, comment="What moved together: site, device or recording."),
     sa.Column("subject", sa.Text, nullable=False, comment="Its name."),
+    sa.Column("recording_id", sa.BigInteger, comment="When the scope is a recording: the row goes with it. Else null."),
     sa.Column("before", sa.Float, nullable=False, comment="Mean of the reference, or before the change."),
     sa.Column("after", sa.Float, nullable=False, comment="Mean of live windows, or after the change."),
     sa.Column("unit", sa.Text, nullable=False, comment="Of both; '' for none."),

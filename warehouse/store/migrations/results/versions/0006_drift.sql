@@ -37,6 +37,7 @@ CREATE TABLE drift_findings (
     lead TEXT NOT NULL,
     scope TEXT NOT NULL,
     subject TEXT NOT NULL,
+    recording_id BIGINT,
     before FLOAT NOT NULL,
     after FLOAT NOT NULL,
     unit TEXT NOT NULL,
@@ -64,6 +65,7 @@ COMMENT ON COLUMN drift_findings.feature IS 'What moved.';
 COMMENT ON COLUMN drift_findings.lead IS 'In which lead; '''' for features of the whole window.';
 COMMENT ON COLUMN drift_findings.scope IS 'What moved together: site, device or recording.';
 COMMENT ON COLUMN drift_findings.subject IS 'Its name.';
+COMMENT ON COLUMN drift_findings.recording_id IS 'When the scope is a recording: the row goes with it. Else null.';
 COMMENT ON COLUMN drift_findings.before IS 'Mean of the reference, or before the change.';
 COMMENT ON COLUMN drift_findings.after IS 'Mean of live windows, or after the change.';
 COMMENT ON COLUMN drift_findings.unit IS 'Of both; '''' for none.';
