@@ -15,6 +15,7 @@ from api.deps import Services
 from api.limits import EntityTags, LimitBodies, VersionPrefix
 from api.routes import (
     anomalies,
+    drift,
     episodes,
     exports,
     feedback,
@@ -58,8 +59,8 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     for routes in (
-        anomalies, episodes, recordings, uploads, windows, stats, reviews, feedback, score, exports, models, lineage,
-        session, health,
+        anomalies, episodes, recordings, uploads, windows, stats, drift, reviews, feedback, score, exports, models,
+        lineage, session, health,
     ):  # fmt: skip
         app.include_router(routes.router)
     ui.install(app)

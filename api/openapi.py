@@ -41,6 +41,7 @@ _TAGS = [
     {"name": "feedback", "description": "What reviews say of a model."},
     {"name": "score", "description": "Scoring what a caller sends."},
     {"name": "stats", "description": "Counts for charts."},
+    {"name": "drift", "description": "What has moved since the model was trained."},
     {"name": "exports", "description": "Tables and episodes to take away."},
     {"name": "models", "description": "Pushed model versions."},
     {"name": "session", "description": "Signing in and out of a browser."},

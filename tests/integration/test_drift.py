@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from api_world import Clock, serving
 
 from configs.contract import FeatureSpec
 from configs.settings import load_settings
@@ -127,6 +128,9 @@ def test_a_device_with_another_gain_and_hum_is_named_with_its_lead(world):
     assert gauges["ecg_drift_effect_ratio", "main", "mains", "MLII"] == mains.effect > 0
     assert gauges["ecg_drift_comparison_timestamp_seconds", "main"] == world.now.timestamp()
 
+    assert len(world.stores.results.drift_runs(site="main", limit=10)) == 2
+    assert world.stores.results.drift_runs(site="elsewhere") == []
+
     file = world.settings.data_dir / "report.html"
     write_report(file, [found], world.stores)
     page = file.read_text("utf-8")
@@ -168,3 +172,17 @@ def test_recordings_of_an_older_release_lack_what_the_band_pass_removed_and_noth
     (found,) = world.monitor.compare()
     (stream,) = found.streams
     assert {key.feature for key in stream.values} == {"amplitude", "polarity", "noise", "heart_rate", "quality"}
+
+
+def test_the_api_gives_the_newest_comparison_of_ones_own_site(world):
+    with serving(world.stores, Clock(NOW)) as client:
+        assert client.get("/drift").json() == {"comparison": None, "items": []}
+        world.add((patient(200 + i, device="new", mains_mv=0.2) for i in range(6)), now=NOW)
+        (found,) = world.monitor.compare()
+        answer = client.get("/drift", params={"device": "new", "lead": "MLII", "kind": "gradual"}).json()
+        assert answer["comparison"]["drift_run_id"] == found.drift_run_id
+        assert "mains" in {item["feature"] for item in answer["items"]}
+        assert client.get("/drift", params={"device": "old"}).json()["items"] == []
+        assert len(client.get("/drift/comparisons").json()["items"]) == 1
+        assert client.get("/drift", params={"drift_run_id": 10**9}).status_code == 404
+        assert client.get("/drift", params={"kind": "slow"}).status_code == 422

@@ -72,16 +72,12 @@ class DriftResults(Repository):
                 connection.execute(t.drift_findings.insert(), [{**finding, **own} for finding in findings])
         return number
 
-    def drift_runs(
-        self, *, site: str | None = None, model_version: int | None = None, limit: int = 1
-    ) -> list[dict[str, Any]]:
-        """Runs, newest first; None does not filter."""
+    def drift_runs(self, *, site: str, drift_run_id: int | None = None, limit: int = 1) -> list[dict[str, Any]]:
+        """Runs of a site, newest first; only one when its number is given."""
         r = t.drift_runs.c
-        query = sa.select(t.drift_runs).order_by(r.drift_run_id.desc()).limit(limit)
-        if site is not None:
-            query = query.where(r.site == site)
-        if model_version is not None:
-            query = query.where(r.model_version == model_version)
+        query = sa.select(t.drift_runs).where(r.site == site).order_by(r.drift_run_id.desc()).limit(limit)
+        if drift_run_id is not None:
+            query = query.where(r.drift_run_id == drift_run_id)
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -44,6 +44,8 @@ OPERATIONS = {
     ("get", "/uploads/{upload_id}"): "get_upload",
     ("get", "/windows/{window_id}"): "get_window",
     ("get", "/stats"): "get_stats",
+    ("get", "/drift"): "get_drift",
+    ("get", "/drift/comparisons"): "list_drift_comparisons",
     ("get", "/reviews"): "list_reviews",
     ("post", "/reviews"): "create_review",
     ("get", "/reviews/counts"): "count_reviews",
