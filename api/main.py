@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
 
-from api import openapi, problems, reviewing, ui
+from api import openapi, problems, reviewing, runbooks, ui
 from api.access_log import ObserveRequests
 from api.audit import AuditTrail
 from api.deps import Services
@@ -60,7 +60,7 @@ def create_app(services: Services) -> FastAPI:
     openapi.install(app)
     for routes in (
         anomalies, episodes, recordings, uploads, windows, stats, drift, reviews, feedback, score, exports, models,
-        lineage, session, health,
+        lineage, session, health, runbooks,
     ):  # fmt: skip
         app.include_router(routes.router)
     ui.install(app)

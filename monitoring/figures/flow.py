@@ -42,6 +42,8 @@ def _input(gauges: Gauges, context: FigureContext) -> None:
     gauges.set("ecg_files_failed", rejected.pop("source", 0))
     for reason, n in rejected.items():
         gauges.set("ecg_beats_rejected", n, reason)
+    for status in ("waiting", "ingesting", "done", "failed"):
+        gauges.set("ecg_uploads", 0, status)
     for row in warehouse.uploads_by_status():
         gauges.set("ecg_uploads", row["n"], row["status"])
         gauges.set("ecg_upload_oldest_age_seconds", row["age_s"], row["status"])
@@ -99,6 +101,9 @@ def _waiting(gauges: Gauges, context: FigureContext) -> None:
         gauges.set("ecg_windows_waiting", sum(one.n_windows for one in waiting))
         gauges.set("ecg_recordings_waiting", len(waiting))
         gauges.set("ecg_queue_age_seconds", max((one.age_s for one in waiting), default=0.0))
+    for shadow in ("false", "true"):
+        for state in ("taken", "waiting"):
+            gauges.set("ecg_scoring_blocks", 0, shadow, state)
     for row in context.stores.results.queued_blocks():
         shadow = str(row["shadow"]).lower()
         gauges.set("ecg_scoring_blocks", row["taken"], shadow, "taken")
