@@ -6,7 +6,7 @@ VENV := .venv/bin
 CODE := configs warehouse components serving pipelines api monitoring
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment peers demo test test-unit test-reference secrets lint format bench docs lock clean distclean
+.PHONY: help setup environment peers demo test test-unit test-reference compose-test secrets lint format bench docs lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ test-unit: environment ## the tests that need no server, within a minute
 
 test-reference: ## all tests in the reference image, Dockerfile.pipeline (needs a Docker engine)
 	@tests/in_reference_image.sh $(ARGS)
+
+compose-test: environment ## the stack of docker-compose.yml, used, hurt and restarted (needs a Docker engine)
+	@tests/compose_test.sh $(ARGS)
 
 secrets: ## make .env and the secrets that docker-compose.yml asks for, where they are missing
 	@deploy/new_secrets.sh

@@ -8,6 +8,7 @@ import hashlib
 import re
 import secrets
 import shutil
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from api.access import Principal
 from api.limits import MB
 from api.paging import Clock
 from api.problems import RefusedError
-from configs.errors import ConflictError, EcgError, NotFoundError, RequestError, StorageError
+from configs.errors import ConflictError, EcgError, NotFoundError, RequestError, StorageError, UnavailableError
 from configs.logging import get_logger
 from configs.settings import Settings
 from warehouse.ingest import ingest
@@ -30,6 +31,7 @@ from warehouse.store.database import free_bytes
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+()-]{0,127}")
 _PART = 1 << 20
 _RESERVE_BYTES = 128 * 2**20
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0  # before what was not available is tried again
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Uploads:
         self._clock = clock
         self._folder = settings.data_dir / "uploads"
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="uploads")
+        self._closing = threading.Event()
 
     def accept(
         self, files: Iterable[UploadedFile], principal: Principal, idempotency_key: str | None
@@ -121,6 +124,7 @@ class Uploads:
 
     def close(self) -> None:
         """Waits for the upload that is being ingested; the others wait for the next start."""
+        self._closing.set()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def _keep(self, files: Iterable[UploadedFile], folder: Path) -> tuple[list[str], int, str]:
@@ -155,11 +159,23 @@ class Uploads:
         return names, size, digest.hexdigest()
 
     def _ingest(self, row: dict[str, Any]) -> None:
+        """Ingests an upload, however long a database or the disk is away; the next start goes on where this stops."""
+        pause_s = _FIRST_PAUSE_S
+        while not self._try_to_ingest(row):
+            if self._closing.wait(pause_s):
+                return
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _try_to_ingest(self, row: dict[str, Any]) -> bool:
+        """Whether that came to an end, good or bad; not when something was not available."""
         log = get_logger("api").bind(upload_id=row["upload_id"])
         folder = self._folder / row["upload_id"]
         try:
             self._stores.warehouse.update_upload(row["upload_id"], {"status": "ingesting"})
             values = self._ingest_folder(row, folder)
+        except UnavailableError as error:
+            log.warning("upload_waits", error=str(error))
+            return False
         except EcgError as error:
             log.warning("upload_failed", error=str(error))
             values = {"status": "failed", "problem": f"{error.problem}. {error.hint}".strip()}
@@ -168,11 +184,12 @@ class Uploads:
             values = {"status": "failed", "problem": "Something failed that should not have; the log has it."}
         try:
             self._stores.warehouse.update_upload(row["upload_id"], values, finished_at=self._clock())
-        except EcgError as error:  # stays as it is, and is ingested again at the next start: that adds nothing twice
+        except UnavailableError as error:  # it is ingested again, which adds nothing twice
             log.warning("upload_not_noted", error=str(error))
-            return
+            return False
         log.info("upload_finished", status=values["status"])
         shutil.rmtree(folder, ignore_errors=True)
+        return True
 
     def _ingest_folder(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
         if not folder.is_dir():

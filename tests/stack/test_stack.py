@@ -1,0 +1,243 @@
+"""`make compose-test`: the stack of docker-compose.yml as it is installed, used, hurt, and started again.
+
+The tests go in this order, on one stack. What a fault did goes to build/compose-test/faults.json.
+"""
+
+import json
+import subprocess
+import time
+from typing import Any
+
+import httpx
+import pytest
+from stack import REPORT, Stack, run, wait_for
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
+
+ENDED = ("migrate", "bootstrap", "first-key")
+DATABASES = ("warehouse", "results")
+TEST_IMAGE = "ecg-pipeline-test"  # of `make test-reference`
+
+
+def settled(stack: Stack) -> dict[str, int] | None:
+    """The counts, when every window has been scored."""
+    counts = stack.counts()
+    return counts if counts["scored_windows"] == counts["windows"] > 0 else None
+
+
+def ready(stack: Stack) -> bool:
+    return stack.api.get("/health/ready").status_code == 200
+
+
+def upload_state(stack: Stack, upload_id: str) -> dict[str, Any] | None:
+    found = stack.api.get(f"/uploads/{upload_id}").json()
+    return dict(found) if found["status"] in ("done", "failed") else None
+
+
+def post_review(stack: Stack) -> int:
+    """Reviews the most anomalous beat; the review's number, once it is acknowledged."""
+    found = stack.api.get("/anomalies", params={"sort": "score", "page_size": 1}).json()["items"][0]
+    said = {"anomaly_id": found["id"], "verdict": "confirm", "label": "V", "cause": "ectopy"}
+    response = stack.api.post("/reviews", json=said)
+    assert response.status_code == 201, response.text
+    return int(response.json()["reviews"][0]["review_id"])
+
+
+# --- it comes up -----------------------------------------------------------------------------------------------------
+
+
+def test_every_service_is_healthy_or_has_done_its_work(stack: Stack) -> None:
+    for service in stack.services():
+        wanted = ("ended 0",) if service in ENDED else ("healthy", "running")
+        wait_for(f"{service} is {wanted[0]}", lambda s=service, w=wanted: stack.state(s) in w, 600)
+
+
+def test_anomalies_answers_with_results_of_the_first_model(stack: Stack) -> None:
+    wait_for("the service is ready", lambda: ready(stack), 300)
+    counts = wait_for("all windows are scored", lambda: settled(stack), 300)
+    assert counts["recordings"] == 6
+    assert counts["scores"] == counts["windows"]
+    found = stack.api.get("/anomalies").json()["items"]
+    assert found
+    detail = stack.api.get(f"/anomalies/{found[0]['anomaly_id']}").json()  # asks the model server, over REST
+    assert detail["score"] >= detail["threshold"]
+    page = stack.api.get("/ui", headers={"Accept": "text/html"}, follow_redirects=True)
+    assert page.status_code == 200
+    assert "<html" in page.text
+
+
+def test_nobody_reads_anything_without_a_key(stack: Stack) -> None:
+    bare = httpx.get(f"{stack.api.base_url}/anomalies")
+    assert (bare.status_code, bare.json()["status"]) == (401, 401)
+
+
+# --- it is closed ----------------------------------------------------------------------------------------------------
+
+
+def test_containers_have_a_read_only_root_no_capabilities_and_limits(stack: Stack) -> None:
+    for service in stack.services():
+        container = stack.inspect(service)
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"]), service
+        assert not host["Privileged"], service
+        if service not in ENDED:
+            assert host["Memory"] > 0, service
+            assert host["RestartPolicy"]["Name"] == "unless-stopped", service
+        if service not in DATABASES:  # whose entrypoint goes on as postgres
+            assert not host["CapAdd"], service
+        for bindings in (host["PortBindings"] or {}).values():
+            assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}, service
+
+
+@pytest.mark.parametrize("service", ["scorer", "api"])
+def test_our_processes_are_not_root_and_can_write_nowhere_but_where_they_should(stack: Stack, service: str) -> None:
+    code = "import os; print(os.getuid()); open('/app/x', 'w')"
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        stack.compose("exec", "--no-TTY", service, "python", "-c", code)
+    assert stack.compose("exec", "--no-TTY", service, "id", "-u").strip() == "10001"
+
+
+def test_secrets_are_in_no_environment_and_in_no_log(stack: Stack) -> None:
+    secrets = [
+        stack.key.split("_")[2],
+        *(run("cat", str(path)).strip() for path in stack.secret_files("password", "key")),
+    ]
+    for service in stack.services():
+        told = json.dumps(stack.inspect(service)) + stack.compose("logs", "--no-color", service)
+        assert not [secret for secret in secrets if secret in told], service
+
+
+def test_without_secrets_nothing_starts(tmp_path: Any) -> None:
+    (tmp_path / "env").write_text("")
+    with pytest.raises(AssertionError, match=r"STACK_SECRETS.*make secrets"):
+        run("docker", "compose", "--env-file", str(tmp_path / "env"), "config")
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_image_of_the_api_has_no_tensorflow(stack: Stack) -> None:
+    look = (
+        "import importlib.util as u; print([n for n in ('tensorflow', 'tfx', 'apache_beam', 'grpc') if u.find_spec(n)])"
+    )
+    assert stack.compose("exec", "--no-TTY", "api", "python", "-c", look).strip() == "[]"
+    image = json.loads(run("docker", "image", "inspect", stack.inspect("api")["Config"]["Image"]))[0]
+    assert image["Config"]["User"] == "ecg"
+    assert image["Config"]["Healthcheck"]
+
+
+# --- it is used ------------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_is_ingested_scored_and_reviewed(stack: Stack) -> None:
+    before = stack.counts()
+    upload_id = stack.upload(seed=1)
+    done = wait_for("the upload is ingested", lambda: upload_state(stack, upload_id), 180)
+    assert (done["status"], done["problem"]) == ("done", None)
+    after = wait_for("its windows are scored", lambda: settled(stack), 180)
+    assert after["recordings"] == before["recordings"] + 1
+    assert after["windows"] > before["windows"] + 40
+    assert after["scores"] == after["windows"]
+    recording = done["recordings"][0]["recording_id"]
+    assert stack.api.get("/anomalies", params={"recording_id": recording}).json()["items"]
+    post_review(stack)
+    assert stack.counts()["reviews"] == before["reviews"] + 1
+
+
+def test_the_clients_tests_pass_against_this_model_server(stack: Stack) -> None:
+    """Those of tests/integration/test_model_server.py that need no faults, run in the reference image."""
+    if subprocess.run(["docker", "image", "inspect", TEST_IMAGE], capture_output=True).returncode:
+        pytest.skip(f"there is no image {TEST_IMAGE}: `make test-reference` builds it")
+    version = stack.sql("results", "SELECT stable FROM releases ORDER BY release_id DESC LIMIT 1")
+    printed = run(
+        "docker", "run", "--rm", "--network", f"{stack.name}_model", "--volume", f"{stack.name}_models:/models:ro",
+        TEST_IMAGE,
+        "python", "-m", "pytest", "-q", "-m", "model_server", "tests/integration/test_model_server.py",
+        "--model-server-grpc=grpc://serving:8500", "--model-server-rest=http://serving:8501",
+        f"--model-server-model=/models/ecg_autoencoder/{version}", timeout_s=600,
+    )  # fmt: skip
+    assert " passed" in printed
+    assert " failed" not in printed
+
+
+# --- it is hurt ------------------------------------------------------------------------------------------------------
+
+
+def hurt(stack: Stack, fault: str, seed: int, do: Any, undo: Any = None) -> None:
+    """Posts a recording and a review, breaks something at once, and finds both again."""
+    before = wait_for("nothing is left to do", lambda: settled(stack), 300)
+    review = post_review(stack)
+    upload_id = stack.upload(seed)
+    do()
+    started = time.monotonic()
+    if undo is not None:
+        time.sleep(15)
+        undo()
+    wait_for(f"after {fault}, the service is ready", lambda: ready(stack), 300)
+    done = wait_for(f"after {fault}, the upload is ingested", lambda: upload_state(stack, upload_id), 300)
+    assert done["status"] == "done", done
+    after = wait_for(f"after {fault}, its windows are scored", lambda: settled(stack), 300)
+    seconds = time.monotonic() - started
+    assert after["recordings"] == before["recordings"] + 1
+    assert after["scores"] == after["windows"], "every window has one score"
+    assert after["reviews"] == before["reviews"] + 1
+    assert stack.sql("results", f"SELECT verdict FROM reviews WHERE review_id = {review}") == "confirm"
+    REPORT.mkdir(parents=True, exist_ok=True)
+    path = REPORT / "faults.json"
+    faults = json.loads(path.read_text()) if path.exists() else []
+    row = {"fault": fault, "acknowledged": "1 recording, 1 review", "before": before, "after": after}
+    path.write_text(json.dumps([*faults, {**row, "seconds": round(seconds, 1)}], indent=2) + "\n")
+
+
+@pytest.mark.parametrize("service", ["results", "warehouse", "scorer", "serving", "api"])
+def test_kill_9_loses_nothing_that_was_acknowledged(stack: Stack, service: str) -> None:
+    seed = 10 + ["results", "warehouse", "scorer", "serving", "api"].index(service)
+    hurt(stack, f"kill -9 of {service}", seed, lambda: stack.kill_9(service))
+    assert stack.inspect(service)["RestartCount"] == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "network"), [("api", "data"), ("scorer", "data"), ("scorer", "model"), ("api", "model")]
+)
+def test_a_network_that_is_cut_for_a_while_loses_nothing(stack: Stack, service: str, network: str) -> None:
+    seed = 20 + ["apidata", "scorerdata", "scorermodel", "apimodel"].index(service + network)
+    hurt(
+        stack, f"{service} cut from the network {network} for 15 s", seed,
+        lambda: stack.cut(service, network), lambda: stack.mend(service, network),
+    )  # fmt: skip
+
+
+def test_while_a_database_is_away_the_service_says_so(stack: Stack) -> None:
+    stack.compose("stop", "--timeout", "20", "results")
+    try:
+        response = wait_for(
+            "listings are refused", lambda: (r := stack.api.get("/anomalies")).status_code == 503 and r, 60
+        )
+        assert response.headers["Retry-After"]
+        assert "password" not in response.text
+        assert stack.api.get("/health/live").status_code == 200
+    finally:
+        stack.compose("start", "results")
+    wait_for("the service is ready again", lambda: ready(stack), 180)
+
+
+# --- it starts again -------------------------------------------------------------------------------------------------
+
+
+def test_after_it_was_taken_down_everything_is_there_again(stack: Stack) -> None:
+    before = wait_for("nothing is left to do", lambda: settled(stack), 300)
+    models = stack.api.get("/models").json()
+    found = stack.api.get("/anomalies").json()["items"]
+    stack.down(with_data=False)
+    stack.up(600)
+    wait_for("the service is ready", lambda: ready(stack), 300)
+    assert stack.counts() == before
+    assert stack.api.get("/models").json() == models
+    assert stack.api.get("/anomalies").json()["items"] == found
+
+
+def test_sigterm_ends_our_processes_with_0(stack: Stack) -> None:
+    stack.compose("stop", "--timeout", "60", "api", "scorer")
+    assert [stack.state(service) for service in ("api", "scorer")] == ["ended 0", "ended 0"]
