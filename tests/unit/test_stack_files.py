@@ -54,7 +54,7 @@ def test_every_container_is_closed(name):
     if name not in ONE_SHOTS:
         assert {"memory", "pids"} <= set(service["deploy"]["resources"]["limits"])
     for port in service.get("ports", []):
-        assert port.startswith("${STACK_BIND:-127.0.0.1}:")
+        assert port.startswith(("${STACK_BIND:-127.0.0.1}:", "${STACK_BIND_MONITORING:-127.0.0.1}:"))
 
 
 def test_images_and_bases_are_pinned():
