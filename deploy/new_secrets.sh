@@ -28,6 +28,7 @@ for database in warehouse results; do
 done
 keep pseudonym_key "$(random 32)"
 keep admin_key "ecg_$(random 6)_$(random 32)"
+keep grafana_password "$(random 16)"
 if [ ! -e .env ]; then
   cp .env.example .env
   echo "made .env from .env.example"

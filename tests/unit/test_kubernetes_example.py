@@ -50,7 +50,12 @@ def test_the_kustomization_names_every_file():
 
 def test_what_the_issue_asks_for_is_there():
     kinds = {(one["kind"], one["metadata"]["name"]) for _, one in OBJECTS}
-    assert {("CronJob", "train"), ("HorizontalPodAutoscaler", "scorer"), ("Deployment", "serving")} <= kinds
+    assert {
+        ("CronJob", "train"),
+        ("CronJob", "drift"),
+        ("HorizontalPodAutoscaler", "scorer"),
+        ("Deployment", "serving"),
+    } <= kinds
     (scaler,) = [one for _, one in OBJECTS if one["kind"] == "HorizontalPodAutoscaler"]
     metric = scaler["spec"]["metrics"][0]["external"]["metric"]["name"]
     assert f'"{metric}"' in (FOLDER.parents[1] / "monitoring" / "figures" / "flow.py").read_text()
