@@ -16,6 +16,7 @@ from configs import cli
 from configs.contract import FeatureSpec
 from configs.errors import EcgError, RequestError
 from configs.settings import Settings, load_settings
+from monitoring.drift_concept import concept_candidates
 from monitoring.drift_encoder import ENCODER_FILE, Encoder, load_encoder
 from monitoring.drift_features import Stream
 from monitoring.drift_live import read_stream
@@ -136,10 +137,13 @@ class DriftMonitor:
     ) -> Comparison:
         started, at = time.monotonic(), self._clock()
         streams = tuple(read[r.window_set.window_set_id] for r in live) if reference is not None else ()
-        detection = Detection((), 0, {})
+        detection, gaps = Detection((), 0, {}), _clock_gaps(live, self._settings.drift.look_back_h)
         if reference is not None:
-            detection = detect(reference, streams, false_alarms=self._settings.drift.false_alarms)
-        gaps = dict(detection.gaps) | _clock_gaps(live, self._settings.drift.look_back_h)
+            judged = self._stores.results.judged_beats(model.model_version, site)
+            least = self._settings.drift.least_reviews
+            candidates = list(concept_candidates(judged, site=site, recent_since=since, least_reviews=least, gaps=gaps))
+            detection = detect(reference, streams, false_alarms=self._settings.drift.false_alarms, others=candidates)
+        gaps |= detection.gaps
         status = NO_REFERENCE if reference is None else COMPARED if live else NO_DATA
         run = {
             "site": site,

@@ -13,7 +13,7 @@ with at most the chance it was given, however many features, leads, devices and 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -117,23 +117,29 @@ class _Test:
     span: int = 0
 
 
-def detect(reference: Reference, live: Sequence[Stream], *, false_alarms: float = 0.005) -> Detection:
+def detect(
+    reference: Reference, live: Sequence[Stream], *, false_alarms: float = 0.005, others: Sequence[Finding] = ()
+) -> Detection:
     """Compares live recordings of one site with the reference.
 
     Args:
         reference: of the model version that scored them.
         live: in order of arrival.
         false_alarms: chance that a run without any drift finds something.
+        others: what would be found by other tests, each with its p-value: they are corrected for together.
     """
     gaps: dict[str, int] = {}
     summaries = list(_summaries(reference, live, gaps))
     tests = [*_against_reference(summaries), *_within_recordings(summaries)]
-    if not tests:
+    p_values = [test.p_value for test in tests] + [other.p_value for other in others]
+    if not p_values:
         return Detection((), 0, gaps)
-    adjusted = stats.false_discovery_control([test.p_value for test in tests], method="bh")
-    found = [(test, float(q)) for test, q in zip(tests, adjusted, strict=True) if q <= false_alarms]
+    adjusted = stats.false_discovery_control(p_values, method="bh").tolist()
+    found = [(test, q) for test, q in zip(tests, adjusted, strict=False) if q <= false_alarms]
     findings = [_describe(test, q) for test, q in _without_echoes(found)]
-    return Detection(tuple(sorted(findings, key=lambda f: f.adjusted)), len(tests), gaps)
+    rest = zip(others, adjusted[len(tests) :], strict=True)
+    findings += [replace(other, adjusted=q) for other, q in rest if q <= false_alarms]
+    return Detection(tuple(sorted(findings, key=lambda f: f.adjusted)), len(p_values), gaps)
 
 
 def _summaries(reference: Reference, live: Sequence[Stream], gaps: dict[str, int]) -> Iterator[_Summary]:

@@ -9,7 +9,7 @@ from monitoring.figures.base import FigureContext, Gauges
 
 _KINDS: Final = ("gradual", "sudden")
 _DRIFTS: Final = ("input", "prediction", "concept", "skew")
-_GAPS: Final = ("no_reference_of_feature", "too_few_windows", "clock_ahead", "late")
+_GAPS: Final = ("no_reference_of_feature", "too_few_windows", "too_few_reviews", "clock_ahead", "late")
 _MOST_DEVICES: Final = 50  # named; the findings of all are counted
 
 

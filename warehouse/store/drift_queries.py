@@ -81,6 +81,22 @@ class DriftResults(Repository):
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def judged_beats(self, model_version: int, site: str) -> list[dict[str, Any]]:
+        """Beats with a verdict of their reviewers and a score of this version, in the order of review.
+
+        window_id, recording_id, device, verdict (confirm or reject), reviewed_at, score and flagged.
+        """
+        query = sa.text(
+            "SELECT r.window_id, r.recording_id, coalesce(m.device, '') AS device, r.verdict, "
+            "r.updated_at AS reviewed_at, s.score, s.verdict AS flagged FROM review_states r "
+            "JOIN scores s ON s.model_version = :v AND s.window_id = r.window_id "
+            "LEFT JOIN recording_summaries m ON m.model_version = :v AND m.recording_id = r.recording_id "
+            "WHERE r.site = :site AND r.verdict IS NOT NULL ORDER BY r.updated_at, r.window_id"
+        )
+        with self.transaction() as connection:
+            found = connection.execute(query, {"v": model_version, "site": site}).mappings()
+            return [dict(row) for row in found]
+
     def latest_drift_runs(self) -> list[dict[str, Any]]:
         """The newest run of every site."""
         r = t.drift_runs.c
