@@ -2,11 +2,13 @@
 
 import time
 import uuid
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import problems
 from configs.logging import get_logger
 from monitoring.metrics import ApiMetrics
 
@@ -14,11 +16,17 @@ REQUEST_ID_HEADER = "X-Request-ID"
 
 
 class ObserveRequests:
-    """ASGI middleware. `scope["state"]["request_id"]` is the request's id from here on inwards."""
+    """ASGI middleware. `scope["state"]["request_id"]` is the request's id from here on inwards.
 
-    def __init__(self, app: ASGIApp, *, metrics: ApiMetrics) -> None:
+    Args:
+        metrics: counts requests.
+        unexpected: makes the answer to a request that raised what nobody expected.
+    """
+
+    def __init__(self, app: ASGIApp, *, metrics: ApiMetrics, unexpected: Callable[[Request], Response]) -> None:
         self._app = app
         self._metrics = metrics
+        self._unexpected = unexpected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,7 +58,7 @@ class ObserveRequests:
             if status:  # half an answer is out: closing the connection is all that is left
                 status = 500
                 raise
-            await problems.unexpected(scope["path"], state["request_id"])(scope, receive, send_observed)
+            await self._unexpected(Request(scope))(scope, receive, send_observed)
         finally:
             self._end(scope, status, time.perf_counter() - started)
 

@@ -1,6 +1,6 @@
 """Shares with their intervals, as the service answers them."""
 
-from api.schemas import Estimate
+from api.schemas.statistics import Estimate
 from monitoring import estimates
 from warehouse.store.feedback_queries import Judged
 

@@ -5,6 +5,7 @@ used without a restart, from the moment it is loaded. Whoever needs a model that
 is told so.
 """
 
+import gc
 import threading
 import time
 from collections import OrderedDict
@@ -19,6 +20,7 @@ from configs.errors import ModelUnavailableError, UnavailableError
 from configs.logging import get_logger
 from configs.settings import ServingSettings
 from monitoring.model_metrics import ModelMetrics
+from serving.combining import CombiningClient
 from serving.connect import ModelSource, call_policy
 from serving.model_client import ModelClient
 from serving.model_files import verified_dir
@@ -218,7 +220,12 @@ def load_from(models_dir: Path, serving: ServingSettings, metrics: ModelMetrics)
             batch_size=_BATCH,
             policy=call_policy(serving),
         )
-        return open_observed(source, metrics)
+        client = open_observed(source, metrics)
+        if serving.server:
+            return client  # the server makes batches itself
+        gc.collect()
+        gc.freeze()  # TensorFlow is a million objects that stay: no pause to look at each again
+        return CombiningClient(client, batch_size=_BATCH)
 
     return load
 

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 
 from api.access import COOKIE
 from api.problems import PROBLEM_JSON
-from api.schemas import Problem
+from api.schemas.service import Problem
 from api.scoring import ScoreRequest
 
 DOCS_URL = "/docs"

@@ -29,7 +29,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from api.schemas import ParameterProblem, PartState, Problem
+from api.schemas.service import ParameterProblem, PartState, Problem
 from configs.errors import (
     ConflictError,
     DatabaseUnavailableError,

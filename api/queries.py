@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from api.paging import MAX_TOKEN_LENGTH
-from api.schemas import no_nul
+from api.schemas.common import no_nul
 from configs.errors import RequestError
 from warehouse.store.review_state import STATUSES
 

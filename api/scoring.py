@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from api.deferral import reasons_to_defer
+from api.schemas.findings import Parts
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import RequestError, SourceError
@@ -100,6 +101,7 @@ class ScoredBeat(BaseModel):
     reasons: list[str] = Field(examples=[[]])
     sample_error: list[list[float]] | None = Field(default=None, description="A list a slot, in normal beats' spread.")
     reconstruction_mv: list[list[float]] | None = Field(default=None, description="A list a slot: what was expected.")
+    parts: Parts | None = Field(default=None, description="Which part of the model made the score.")
 
 
 class RejectedBeat(BaseModel):
@@ -295,6 +297,7 @@ def score_block(
         if explanation is not None:
             beat["sample_error"] = _lists(explanation.sample_error[row])
             beat["reconstruction_mv"] = _lists(explanation.reconstruction[row])
+            beat["parts"] = dict(zip(contract.PART_NAMES, np.round(explanation.parts[row], 4), strict=True))
         beats.append(beat)
     return beats
 

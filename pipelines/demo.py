@@ -170,9 +170,7 @@ def judge(stores: Stores, model_version: int, feature_version: str) -> dict[str,
 
 
 def _summaries(stores: Stores, model_version: int, sets: Sequence[Any]) -> list[dict[str, Any]]:
-    wanted = {s.recording_id for s in sets}
-    found = [s for s in stores.results.summaries() if s["model_version"] == model_version]
-    return [s for s in found if s["recording_id"] in wanted]
+    return stores.results.summaries({s.recording_id for s in sets}, model_version)
 
 
 def show_top(stores: Stores, model_version: int, feature_version: str) -> None:

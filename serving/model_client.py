@@ -15,8 +15,8 @@ FloatArray = npt.NDArray[np.float32]
 OUTPUTS = {
     contract.SIGNATURE_SCORE: (contract.SCORE, contract.VERDICT, contract.LEAD),
     contract.SIGNATURE_DEFAULT: (
-        contract.SCORE, contract.VERDICT, contract.LEAD, contract.THRESHOLD, contract.RECONSTRUCTION,
-        contract.SAMPLE_ERROR,
+        contract.SCORE, contract.VERDICT, contract.LEAD, contract.THRESHOLD, contract.PARTS,
+        contract.RECONSTRUCTION, contract.SAMPLE_ERROR,
     ),
 }  # fmt: skip
 
@@ -46,12 +46,14 @@ class Explanation:
     Attributes:
         scores: as `ModelClient.score` gives them.
         threshold: float32 (n,).
+        parts: float32 (n, 3), what each of `contract.PART_NAMES` adds to the measure that the score ranks.
         reconstruction: float32 (n, window_samples, leads), millivolts.
         sample_error: float32 (n, window_samples, leads), in units of normal beats' spread.
     """
 
     scores: Scores
     threshold: FloatArray
+    parts: FloatArray
     reconstruction: FloatArray
     sample_error: FloatArray
 
@@ -61,6 +63,7 @@ class Explanation:
         return cls(
             scores=Scores.from_answer(answer),
             threshold=answer[contract.THRESHOLD].astype(np.float32, copy=False),
+            parts=answer[contract.PARTS].astype(np.float32, copy=False),
             reconstruction=answer[contract.RECONSTRUCTION].astype(np.float32, copy=False),
             sample_error=answer[contract.SAMPLE_ERROR].astype(np.float32, copy=False),
         )

@@ -60,6 +60,7 @@ def save_model(directory, *, scale=1.0, threshold=THRESHOLD, outputs=(), signatu
             contract.VERDICT: tf.cast(score >= threshold, tf.int32),
             contract.LEAD: tf.argmax(by_lead, axis=1, output_type=tf.int32),
             contract.THRESHOLD: tf.fill([n], tf.constant(threshold, tf.float32)),
+            contract.PARTS: tf.stack([score, 0 * score, 0 * score], axis=1),
             contract.RECONSTRUCTION: half,
             contract.SAMPLE_ERROR: tf.abs(half) * 10,
         }

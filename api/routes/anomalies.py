@@ -15,8 +15,8 @@ from api.deps import Reader, Services, ServicesDep
 from api.listings import ServedBy, next_token, recordings_of, stable_of, start_of_page
 from api.openapi import answers
 from api.queries import AnomalyFilters, AnomalyQuery, parse_anomaly_id
-from api.schemas import Anomaly, AnomalyDetail, AnomalyPage, Episode, RrContext
-from configs.contract import RR_COLUMNS, FeatureSpec
+from api.schemas.findings import Anomaly, AnomalyDetail, AnomalyPage, Episode, Parts, RrContext
+from configs.contract import PART_NAMES, RR_COLUMNS, FeatureSpec
 from configs.errors import NotFoundError
 from serving.model_client import Explanation
 from warehouse.signal.ecg import AamiClass
@@ -156,6 +156,11 @@ def rr_of(block: WindowBlock) -> RrContext:
     return RrContext(**dict(zip(RR_COLUMNS, rr, strict=True)))
 
 
+def parts_of(explanation: Explanation, row: int) -> Parts:
+    """What each part of the model adds, of one window."""
+    return Parts(**dict(zip(PART_NAMES, np.round(explanation.parts[row].astype(float), 4).tolist(), strict=True)))
+
+
 def by_lead(values: npt.NDArray[Any]) -> list[list[float]]:
     """(window_samples, leads) to a list a lead, to a tenth of a microvolt."""
     lists: list[list[float]] = np.round(values.T.astype(float), 4).tolist()
@@ -169,6 +174,7 @@ def _signal(block: WindowBlock, explanation: Explanation) -> dict[str, Any]:
         "samples_mv": by_lead(block.samples[0] / 1000.0),  # stored as microvolts
         "reconstruction_mv": by_lead(explanation.reconstruction[0]),
         "sample_error": by_lead(explanation.sample_error[0]),
+        "parts": parts_of(explanation, 0),
         "rr": rr_of(block),
     }
 

@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query
 
 from api.answers import in_utc
 from api.deps import Reader, ServicesDep
-from api.drift_schemas import Drift, DriftComparison, DriftComparisonList, DriftFinding
 from api.openapi import answers
 from api.queries import MAX_ID, Name
+from api.schemas.drift import Drift, DriftComparison, DriftComparisonList, DriftFinding
 from configs.errors import NotFoundError
 
 router = APIRouter(tags=["drift"])

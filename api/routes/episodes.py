@@ -10,7 +10,7 @@ from api.listings import next_token, recordings_of, stable_of, start_of_page
 from api.openapi import answers
 from api.queries import EpisodeQuery, parse_anomaly_id
 from api.routes.anomalies import anomaly_of, episode_of
-from api.schemas import EpisodeDetail, EpisodePage
+from api.schemas.findings import EpisodeDetail, EpisodePage
 from configs.errors import NotFoundError
 from warehouse.store.records import AnomalyFilter
 

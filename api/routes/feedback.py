@@ -10,7 +10,7 @@ from api.estimates import precision_of, recall_of
 from api.listings import model_of
 from api.openapi import answers
 from api.queries import MAX_ID
-from api.schemas import ErrorAnalysis, Performance, Sample, SampledBeat, ThresholdPreview
+from api.schemas.statistics import ErrorAnalysis, Performance, Sample, SampledBeat, ThresholdPreview
 
 ModelVersion = Annotated[int | None, Query(ge=1, le=MAX_ID, description="The stable one when left out.", examples=[1])]
 

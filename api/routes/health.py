@@ -8,7 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from api.deps import ServicesDep
 from api.openapi import problem_responses
 from api.problems import NotReadyError
-from api.schemas import Live, PartState, Ready
+from api.schemas.service import Live, PartState, Ready
 from configs.errors import DatabaseUnavailableError, ModelUnavailableError, UnavailableError
 from configs.logging import get_logger
 

@@ -9,7 +9,7 @@ from api.answers import MarkdownResponse, utc
 from api.deps import Reader, ServicesDep
 from api.openapi import answers
 from api.queries import MAX_ID, ModelVersionPath, Name
-from api.schemas import (
+from api.schemas.models import (
     Datasheet,
     ModelLineage,
     PatientModel,

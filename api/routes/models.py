@@ -10,7 +10,7 @@ from api.answers import MarkdownResponse
 from api.deps import Reader, ServicesDep
 from api.openapi import answers
 from api.queries import ModelVersionPath
-from api.schemas import Model, ModelList
+from api.schemas.models import Model, ModelList
 from configs import contract
 from configs.cards import as_markdown
 from warehouse.store.records import ModelVersion

@@ -13,7 +13,15 @@ from api.audit import READS_STRIP
 from api.deps import Reader, Services, ServicesDep
 from api.openapi import answers
 from api.queries import MAX_ID, RecordingQuery, SignalQuery
-from api.schemas import Recording, RecordingDetail, RecordingPage, RecordingSummary, Signal, UnusableSpan, WindowSet
+from api.schemas.recordings import (
+    Recording,
+    RecordingDetail,
+    RecordingPage,
+    RecordingSummary,
+    Signal,
+    UnusableSpan,
+    WindowSet,
+)
 from configs.contract import FeatureSpec
 from configs.errors import NotFoundError, RequestError
 from warehouse.store.records import WindowSet as StoredWindowSet
@@ -45,7 +53,7 @@ def list_recordings(services: ServicesDep, principal: Reader, query: Annotated[R
 def get_recording(services: ServicesDep, principal: Reader, recording_id: RecordingId) -> RecordingDetail:
     """One recording: header, window sets, unusable stretches, and a summary a model version."""
     row = in_utc(services.stores.warehouse.recording(recording_id, site=principal.site))
-    summaries = services.stores.results.summaries(recording_id)
+    summaries = services.stores.results.summaries([recording_id])
     return RecordingDetail.model_validate(
         {
             **row,

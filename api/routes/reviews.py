@@ -9,11 +9,11 @@ from api.access import Principal
 from api.answers import in_utc, with_fields
 from api.audit import ADMIN_REVIEWS
 from api.deps import Reader, Reviewer, Services, ServicesDep
-from api.listings import model_of
+from api.listings import model_of, stable_of
 from api.openapi import answers
 from api.problems import RefusedError
 from api.queries import MAX_ID, ReviewQuery, parse_anomaly_id
-from api.schemas import BeatState, Review, ReviewCounts, Reviewed, ReviewPage, ReviewRequest
+from api.schemas.reviews import BeatState, Review, ReviewCounts, Reviewed, ReviewPage, ReviewRequest
 from configs.errors import RequestError
 from warehouse.store.records import Opinion
 
@@ -44,13 +44,16 @@ def list_reviews(services: ServicesDep, principal: Reader, query: Annotated[Revi
 def count_reviews(
     services: ServicesDep,
     principal: Reader,
-    model_version: Annotated[int | None, Query(ge=1, le=MAX_ID, description="The stable one when left out.")] = None,
+    model_version: Annotated[
+        int | None,
+        Query(ge=1, le=MAX_ID, description="Found by; the version that serves each recording when left out."),
+    ] = None,
     recording_id: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Of this recording only.")] = None,
 ) -> ReviewCounts:
     """How many anomalies have each review status."""
-    version = model_of(services, model_version).model_version
-    counts = services.stores.results.review_counts(version, principal.site, recording_id)
-    return ReviewCounts(model_version=version, counts=counts)
+    by = services.models.release() if model_version is None else services.models.version(model_version).model_version
+    counts = services.stores.results.review_counts(by, principal.site, recording_id)
+    return ReviewCounts(model_version=stable_of(by), counts=counts)
 
 
 @router.post("/reviews", status_code=201, responses=answers(404, 413, 422, 503), dependencies=[ADMIN_REVIEWS])

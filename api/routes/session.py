@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from api.access import COOKIE, Principal, check_csrf, set_session_cookie
 from api.deps import PrincipalDep, ServicesDep
 from api.openapi import answers
-from api.schemas import Session, SessionRequest
+from api.schemas.service import Session, SessionRequest
 
 router = APIRouter(prefix="/session", tags=["session"])
 

@@ -9,7 +9,7 @@ from api.deps import Reader, ServicesDep
 from api.listings import model_of
 from api.openapi import answers
 from api.queries import MAX_ID, Moment, Name
-from api.schemas import Bucket, Stats
+from api.schemas.statistics import Bucket, Stats
 from configs.errors import RequestError
 
 _SECONDS = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800, "month": 2_419_200}

@@ -12,7 +12,7 @@ from api.audit import ADMIN_UPLOADS
 from api.deps import Services, ServicesDep, Uploader
 from api.openapi import answers
 from api.problems import RefusedError
-from api.schemas import Upload
+from api.schemas.recordings import Upload
 from api.uploads import UploadedFile, Uploads
 from configs.errors import RequestError, UnavailableError
 

@@ -11,7 +11,7 @@ from api.deps import Reader, ServicesDep
 from api.openapi import answers
 from api.queries import MAX_ID
 from api.routes.anomalies import by_lead, rr_of
-from api.schemas import Window
+from api.schemas.findings import Window
 from configs.errors import ModelUnavailableError, NotFoundError
 from warehouse.signal.ecg import AamiClass
 from warehouse.signal.familiarity import familiarity

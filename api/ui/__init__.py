@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.staticfiles import StaticFiles
 
-from api.ui import analysis, beat, choices, recordings, report, sign_in, threshold, worklist
+from api.ui import analysis, beat, choices, errors, recordings, report, sign_in, threshold, worklist
 from api.ui.opened import BeatCache
 from api.ui.page import HERE
 
@@ -16,6 +16,7 @@ def install(app: FastAPI) -> None:
     app.mount("/ui/static", _Static(directory=HERE / "static"), name="ui-static")
     for routes in (worklist, beat, recordings, report, threshold, analysis, sign_in, choices):
         app.include_router(routes.router)
+    errors.install(app)
 
 
 class _Static(StaticFiles):

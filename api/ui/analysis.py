@@ -4,9 +4,9 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 
 from api.estimates import precision_of, recall_of
-from api.ui.page import PageDep, PageRoute
+from api.ui.page import PageDep
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/ui/analysis")

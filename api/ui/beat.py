@@ -13,7 +13,7 @@ from api.queries import MAX_ID, parse_anomaly_id
 from api.reviewing import deliver, review_beat, review_episode
 from api.ui.audited import ADMIN_REVIEWS, READS_STRIP
 from api.ui.opened import open_recording
-from api.ui.page import FormDep, Page, PageDep, PageRoute, local_path, see_other, with_query
+from api.ui.page import FormDep, Page, PageDep, local_path, see_other, with_query
 from api.ui.recordings import cache_of
 from api.ui.strips import beat_pictures, clock_text, strip_length
 from api.ui.worklist import WorkListDep, neighbours_of, reasons_of
@@ -26,7 +26,7 @@ from warehouse.store.review_state import CAUSES, LABELS_OF, VERDICTS
 MAX_COMMENT: Final = 2000
 SHOWN_REVIEWS: Final = 50
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 AnomalyId = Annotated[str, Path(max_length=40)]
 

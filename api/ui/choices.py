@@ -2,12 +2,11 @@
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from starlette.exceptions import HTTPException
 
 from api.ui.i18n import LANGUAGES
-from api.ui.page import THEMES, FormDep, PageDep, PageRoute, keep, local_path, see_other
+from api.ui.page import THEMES, FormDep, PageDep, keep, local_path, see_other
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
 @router.post("/ui/choices")
@@ -19,9 +18,3 @@ def choose(page: PageDep, form: FormDep) -> Response:
     if form.get("theme") in THEMES:
         keep(response, "theme", form["theme"])
     return response
-
-
-@router.get("/ui/{rest:path}")
-def no_such_page(page: PageDep, rest: str) -> Response:
-    """Whatever is not there is said in HTML, too."""
-    raise HTTPException(404)

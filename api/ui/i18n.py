@@ -1,12 +1,13 @@
 """The page's words: one catalogue a language, English and Portuguese."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 LANGUAGES: Final = {"en": "English", "pt": "Português"}
 _FOLDER = Path(__file__).parent / "locales"
@@ -28,6 +29,32 @@ def choose_language(asked: str | None, accept_language: str) -> str:
         if code in LANGUAGES:
             return code
     return "en"
+
+
+@cache
+def _details(language: str) -> tuple[list[tuple[re.Pattern[str], str]], Mapping[str, str]]:
+    """How problems are told in a language: by their English text, which may hold values, and by their type."""
+    found = json.loads((_FOLDER / f"problems.{language}.json").read_text(encoding="utf-8"))
+    patterns = []
+    for english, text in found["by_detail"].items():
+        parts = re.split(r"\{(\w+)\}", english)
+        pattern = "".join(f"(?P<{part}>.+?)" if i % 2 else re.escape(part) for i, part in enumerate(parts))
+        patterns.append((re.compile(pattern, re.DOTALL), text))
+    return patterns, found["by_type"]
+
+
+def told(language: str, problem: Mapping[str, Any]) -> str:
+    """What is wrong and what to do, of a problem that the service tells in English."""
+    if language == "en":
+        return str(problem["detail"])
+    patterns, by_type = _details(language)
+    for pattern, text in patterns:
+        match = pattern.fullmatch(problem["detail"])
+        if match:
+            return text.format(**match.groupdict())
+    parameters = ", ".join(dict.fromkeys(one["parameter"] for one in problem.get("errors") or ()))
+    kind = problem["type"].rpartition(":")[2]
+    return by_type.get(kind, by_type["unexpected"]).format(parameters=parameters, id=problem.get("request_id", ""))
 
 
 @dataclass(frozen=True)

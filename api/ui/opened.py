@@ -13,7 +13,7 @@ from api.deps import Services
 from api.ui.signal import FloatArray, Signal, window_start
 from api.ui.strip import Beat, Explained
 from api.ui.timeline import Beats, Envelope, Span
-from configs.contract import MV_PER_COUNT, FeatureSpec
+from configs.contract import MV_PER_COUNT, PART_NAMES, FeatureSpec
 from configs.errors import ModelUnavailableError, NotFoundError
 from warehouse.store.binary_copy import to_microseconds
 from warehouse.store.records import ModelVersion, WindowSet
@@ -128,8 +128,7 @@ def open_recording(
             f"was not cut for model version {model.model_version}",
             "Ingest it again with this version's features.",
         )
-    summaries = services.stores.results.summaries(recording_id)
-    summary = next((s for s in summaries if s["model_version"] == model.model_version), None)
+    summary = next(iter(services.stores.results.summaries([recording_id], model.model_version)), None)
     state = summary["updated_at"] if summary else None
     beats = cache.beats(services, model.model_version, window_set, state)
     beats = Beats(beats.window_id, beats.time_s - _start_s(row["start_time"]), beats.score, beats.flagged)
@@ -232,4 +231,5 @@ def explain(services: Services, opened: Opened, block: WindowBlock, window_id: i
     usable = one.lead_mask[0]
     reconstruction = np.where(usable, explanation.reconstruction[0], np.nan).astype(np.float32)
     error = np.where(usable, explanation.sample_error[0], 0.0).astype(np.float32)
-    return Explained(start, reconstruction, error)
+    parts = dict(zip(PART_NAMES, explanation.parts[0].tolist(), strict=True))
+    return Explained(start, reconstruction, error, parts)

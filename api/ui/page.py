@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,19 +10,16 @@ from typing import Annotated, Any, Final
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from starlette.exceptions import HTTPException
 
 from api.access import READ, REVIEW, Principal, check_csrf
 from api.deps import Services, ServicesDep
+from api.problems import RefusedError
 from api.ui.drawing import Drawing
 from api.ui.i18n import LANGUAGES, Words, choose_language
 from api.ui.paper import GAINS_MM_MV, SPEEDS_MM_S, Paper
-from configs.errors import EcgError
 
 HERE: Final = Path(__file__).parent
 COOKIES: Final = {"lang": "ecg_lang", "theme": "ecg_theme", "speed": "ecg_speed", "gain": "ecg_gain"}
@@ -105,10 +102,10 @@ class Page:
     @property
     def here(self) -> str:
         """Path and query of this page."""
-        return _asked_for(self.request)
+        return asked_for(self.request)
 
 
-def _stranger(request: Request, services: ServicesDep) -> Page:
+def stranger(request: Request, services: ServicesDep) -> Page:
     """A page for whoever asks, signed in or not."""
     query, cookies = request.query_params, request.cookies
     language = choose_language(cookies.get(COOKIES["lang"]), request.headers.get("accept-language", ""))
@@ -117,7 +114,7 @@ def _stranger(request: Request, services: ServicesDep) -> Page:
     return Page(request, services, Words(language), theme if theme in THEMES else "auto", paper, None)
 
 
-StrangerDep = Annotated[Page, Depends(_stranger)]
+StrangerDep = Annotated[Page, Depends(stranger)]
 
 
 def _page(page: StrangerDep) -> Page:
@@ -148,7 +145,7 @@ async def _form(request: Request) -> Mapping[str, str]:
     async for chunk in request.stream():
         body += chunk
         if len(body) > 64_000:
-            raise HTTPException(413, "The form is too long.")
+            raise RefusedError("too-large", "The form is too long. Shorten the comment.")
     fields = parse_qs(body.decode("utf-8", errors="replace"), keep_blank_values=True, max_num_fields=100)
     return {name: values[0] for name, values in fields.items()}
 
@@ -179,40 +176,11 @@ def local_path(text: str | None) -> str:
     return str(text) if fine and text is not None and text.isprintable() else "/ui"
 
 
-class PageRoute(APIRoute):
-    """Errors of a page are pages: the same problem as the API's, told in HTML."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handle_page(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except SignInNeededError:
-                return see_other(with_query("/ui/sign-in", back=_asked_for(request)))
-            except (EcgError, HTTPException, RequestValidationError) as error:
-                return await _error_page(request, error)
-
-        return handle_page
-
-
-def _asked_for(request: Request) -> str:
+def asked_for(request: Request) -> str:
     """Path and query to come back to; a posted form is not posted again."""
     if request.method != "GET":
         return "/ui"
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
-
-
-async def _error_page(request: Request, error: Exception) -> Response:
-    handlers = request.app.exception_handlers
-    handler = next(handlers[kind] for kind in type(error).__mro__ if kind in handlers)
-    problem = await handler(request, error)
-    told = json.loads(bytes(problem.body))
-    page = _stranger(request, request.app.state.services)
-    response = page.html("error.html", status=problem.status_code, problem=told)
-    if "retry-after" in problem.headers:
-        response.headers["Retry-After"] = problem.headers["retry-after"]
-    return response
 
 
 def _svg(drawing: Drawing, css_class: str = "drawing") -> Markup:

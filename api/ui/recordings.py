@@ -10,7 +10,7 @@ from api.queries import MAX_ID
 from api.ui.audited import READS_STRIP
 from api.ui.drawing import Drawing
 from api.ui.opened import BeatCache, Opened, open_recording, read_envelope
-from api.ui.page import HEADERS, Page, PageDep, PageRoute
+from api.ui.page import HEADERS, Page, PageDep
 from api.ui.strips import clock_text, plain_strip, stretch_around, strip_length
 from api.ui.timeline import View, draw_timeline
 from api.ui.timeline import Words as TimelineWords
@@ -19,7 +19,7 @@ EPISODES_SHOWN = 200
 SHORTEST_VIEW_S = 1.0
 SAMPLES_A_MM = 15  # up to which the timeline shows each
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 RecordingId = Annotated[int, Path(ge=1, le=MAX_ID)]
 Seconds = Annotated[float | None, Query(ge=0, le=1e9, allow_inf_nan=False)]
@@ -30,8 +30,8 @@ def recordings(page: PageDep, after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0)
     """Recordings in order of ingest, with what was found in them."""
     rows = page.services.stores.warehouse.recordings(after_id=after, limit=101, site=page.reader.site)
     model, release = page.services.models.stable(), page.services.models.release()
-    found = {s["recording_id"]: s for s in page.services.stores.results.summaries()
-             if s["model_version"] == release.version_for(s["recording"])}  # fmt: skip
+    summaries = page.services.stores.results.summaries([row["recording_id"] for row in rows], release)
+    found = {summary["recording_id"]: summary for summary in summaries}
     return page.html(
         "recordings.html", rows=rows[:100], found=found, model=model,
         next_after=rows[99]["recording_id"] if len(rows) > 100 else None,

@@ -14,7 +14,7 @@ from api.ui.audited import READS_STRIP
 from api.ui.drawing import Drawing
 from api.ui.i18n import Words
 from api.ui.opened import Opened, open_recording
-from api.ui.page import HEADERS, Page, PageDep, PageRoute
+from api.ui.page import HEADERS, Page, PageDep
 from api.ui.paper import Paper
 from api.ui.recordings import RecordingId, cache_of, timeline
 from api.ui.report_pdf import make_pdf
@@ -28,7 +28,7 @@ DEFAULT_EPISODES: Final = 8
 LONGEST_SPANS: Final = 20
 READ_REVIEWS: Final = 10_000
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 Count = Annotated[int, Query(ge=0, le=50)]
 

@@ -7,9 +7,10 @@ from fastapi.responses import Response
 
 from api.access import COOKIE, check_csrf, set_session_cookie
 from api.problems import RefusedError
-from api.ui.page import FormDep, Page, PageDep, PageRoute, StrangerDep, local_path, see_other
+from api.ui.i18n import told
+from api.ui.page import FormDep, Page, PageDep, StrangerDep, local_path, see_other
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
 @router.get("/ui/sign-in")
@@ -26,7 +27,12 @@ def sign_in(page: StrangerDep, form: FormDep) -> Response:
     try:
         cookie, _ = page.services.access.sign_in(form.get("key", "").strip())
     except RefusedError as error:
-        return page.html("sign_in.html", status=error.status_code, back=back, problem=str(error.detail))
+        return page.html(
+            "sign_in.html",
+            status=error.status_code,
+            back=back,
+            problem=told(page.words.language, {"type": error.slug, "detail": error.detail}),
+        )
     response = see_other(back)
     set_session_cookie(page.request, response, page.services.settings, cookie)
     return response

@@ -1,7 +1,7 @@
 """The strip: signal on ECG paper, with what was expected, where it differs, and the beats before and after."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,11 +34,16 @@ class Beat:
 
 @dataclass(frozen=True)
 class Explained:
-    """What the model says of one window: its start, and float32 (window_samples, slots) in mV and in spreads."""
+    """What the model says of one window: its start, and float32 (window_samples, slots) in mV and in spreads.
+
+    Attributes:
+        parts: what each of `contract.PART_NAMES` adds to the score's measure.
+    """
 
     start_s: float
     reconstruction_mv: FloatArray
     error: FloatArray
+    parts: Mapping[str, float]
 
 
 @dataclass(frozen=True)

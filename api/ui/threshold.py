@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 
 from api.ui.drawing import Box, Drawing, Lines, Text
-from api.ui.page import Page, PageDep, PageRoute
+from api.ui.page import Page, PageDep
 from warehouse.store.score_queries import BIN
 
 STEP: Final = 0.05  # of the slider
@@ -17,7 +17,7 @@ EVERY: Final = round(STEP / BIN)
 HEIGHT_MM: Final = 42.0
 LEFT_MM: Final = 4.0
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 Counts = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ from api.deferral import reasons_to_defer
 from api.queries import MAX_ID, parse_anomaly_id
 from api.ui.audited import READS_STRIP
 from api.ui.drawing import Drawing
-from api.ui.page import Page, PageDep, PageRoute
+from api.ui.page import Page, PageDep
 from api.ui.strips import thumbnail
 from configs.contract import FeatureSpec
 from warehouse.store.records import AnomalyFilter
@@ -29,7 +29,7 @@ TABS: Final[Mapping[str, tuple[str, ...]]] = {
     "all": (UNREVIEWED, UNSURE, CONFLICT, CONFIRMED, REJECTED, SETTLED),
 }
 
-router = APIRouter(route_class=PageRoute, include_in_schema=False)
+router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True)
@@ -122,12 +122,12 @@ def work_list(
     undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> HTMLResponse:
     """The list, fifty beats a page, each with its picture."""
-    model = page.services.models.stable()
+    model, release = page.services.models.stable(), page.services.models.release()
     results = page.services.stores.results
     where = listing.where(page)
     position = _position_after(page, listing, after)
     rows = results.anomalies(where, sort=listing.order, after=position, limit=PAGE_SIZE + 1)
-    counts = results.review_counts(model.model_version, page.reader.site)
+    counts = results.review_counts(release, page.reader.site)
     shown = rows[:PAGE_SIZE]
     return page.html(
         "worklist.html", rows=shown, listing=listing, tabs=_tab_counts(counts), model=model, undo=undo,

@@ -1,6 +1,9 @@
 """What the service's tests put into real databases, and a way to serve and ask it. Only the model is a stand-in."""
 
 import itertools
+import os
+import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +27,7 @@ from api.server import listen
 from api.uploads import Uploads
 from configs import contract
 from configs.contract import FeatureSpec
-from configs.settings import ApiSettings
+from configs.settings import ApiSettings, Settings
 from monitoring.metrics import new_registry
 from serving.model_client import Explanation, FloatArray, ModelClient, Scores
 from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, UnusableSpan, WindowChunk, Windows
@@ -65,7 +68,8 @@ class HalvingModel:
     def explain(self, inputs: Mapping[str, FloatArray]) -> Explanation:
         half = inputs[contract.SAMPLES] / 2
         threshold = np.full(len(half), THRESHOLD, np.float32)
-        return Explanation(self.score(inputs), threshold, half, np.abs(half) * 10)
+        parts = np.tile(np.float32([1.25, 0.75, -0.5]), (len(half), 1))
+        return Explanation(self.score(inputs), threshold, parts, half, np.abs(half) * 10)
 
     def check(self) -> None:
         """It can always answer."""
@@ -256,6 +260,42 @@ def score_two_recordings(world: World) -> Scored:
                     }
                 )
     return Scored(version, sorted(expected, key=lambda one: (one["time"], int(one["id"].split("-")[1]))))
+
+
+def doc_examples() -> list[str]:
+    """The shell blocks of docs/api.md, in order."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    return [block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "curl -s" in block or "json" in block]
+
+
+def run_examples(shell: list[str], client: httpx.Client, folder: Path, **variables: str) -> list[tuple[str, str]]:
+    """Runs shell blocks as they stand: curl itself is told where port 8000 is, and where to note the status.
+
+    Returns:
+        Status and address of each request.
+    """
+    here = f"{client.base_url.host}:{client.base_url.port}"
+    (folder / ".curlrc").write_text(
+        f'connect-to = "127.0.0.1:8000:{here}"\nwrite-out = "%{{stderr}}%{{http_code}} %{{url}}\\n"\n'
+    )
+    done = subprocess.run(
+        ["bash", "-eu", "-o", "pipefail", "-c", "\n".join(shell)], capture_output=True, text=True, timeout=60,
+        cwd=folder, env={**os.environ, "HOME": str(folder), "CURL_HOME": str(folder), **variables},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [(line.split()[0], line.split()[1]) for line in done.stderr.splitlines()]
+
+
+@contextmanager
+def serving_uploads(world: World, settings: Settings) -> Iterator[httpx.Client]:
+    """The service, ready, with a place for uploads."""
+    uploads = Uploads(world.stores, settings, world.clock)
+    try:
+        with serving(world.stores, world.clock, settings=settings.api, uploads=uploads) as client:
+            until(lambda: client.get("/health/ready").status_code == 200)
+            yield client
+    finally:
+        uploads.close()
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:

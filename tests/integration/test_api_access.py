@@ -1,6 +1,7 @@
 """Who may do what: keys, roles, sites, OIDC tokens, sessions, limits; over real PostgreSQL and a real socket."""
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -12,7 +13,18 @@ import httpx
 import jwt
 import numpy as np
 import pytest
-from api_world import Scored, World, check_problem, items, open_world, score_two_recordings, serving, until
+from api_world import (
+    Scored,
+    World,
+    check_problem,
+    doc_examples,
+    items,
+    open_world,
+    run_examples,
+    score_two_recordings,
+    serving,
+    until,
+)
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
@@ -326,6 +338,20 @@ def test_a_key_that_was_made_elsewhere_is_taken_once(run_cli: Callable[..., Any]
     file.write_text("ecg_0123456789ab_short")
     wrong = run_cli(*add)
     assert (wrong.code, "admin_key: holds no key" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the example calls curl, which is not installed")
+def test_signing_in_as_the_docs_say(
+    client: httpx.Client, make_key: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    shell = [block for block in doc_examples() if "$ECG_KEY" in block]
+    key = make_key("reviewer", name="ana")["Authorization"].removeprefix("Bearer ")
+    answered = run_examples(shell, client, tmp_path, ECG_KEY=key)
+    assert [(status, httpx.URL(url).path) for status, url in answered] == [
+        ("201", "/session"), ("200", "/anomalies"), ("204", "/session"),
+    ]  # fmt: skip
+    cookie = (tmp_path / "cookies.txt").read_text().split()[-1]
+    check_problem(client.get("/anomalies", headers={"Cookie": f"ecg_session={cookie}"}), 401, "unauthenticated")
 
 
 def test_a_device_posts_recordings_of_its_own_patients_only(

@@ -6,10 +6,9 @@ import httpx
 import hypothesis
 import pytest
 import schemathesis
-from api_world import World, open_world, score_two_recordings, serving, until
+from api_world import World, open_world, score_two_recordings, serving_uploads
 from schemathesis.checks import load_all_checks
 
-from api.uploads import Uploads
 from configs.settings import load_settings
 
 pytestmark = pytest.mark.integration
@@ -27,11 +26,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def client(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     settings = load_settings(overrides={"data_dir": tmp_path_factory.mktemp("data"), "pseudonym_key": "a key"})
-    uploads = Uploads(world.stores, settings, world.clock)
-    with serving(world.stores, world.clock, uploads=uploads) as client:
-        until(lambda: client.get("/health/ready").status_code == 200)
+    with serving_uploads(world, settings) as client:
         yield client
-    uploads.close()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -25,15 +24,17 @@ from api_world import (
     Scored,
     World,
     check_problem,
+    doc_examples,
     items,
     open_world,
+    run_examples,
     score_two_recordings,
     serving,
+    serving_uploads,
     until,
 )
 
 from api.server import listen
-from api.uploads import Uploads
 from configs.settings import load_settings
 from serving.model_client import ModelClient
 from warehouse.store import Stores
@@ -206,34 +207,18 @@ def test_examples_of_the_docs(world: World, scored: Scored, tmp_path: Path) -> N
     world.add_scores(version, window_set, np.full(3, 2, np.float32))
     world.stores.results.summarise(version, window_set, 75.0, gap_beats=1)
     world.clock.now += timedelta(minutes=1)
-    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-    shell = [
-        block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "curl -s" in block or "json" in block
-    ]
+    shell = [block for block in doc_examples() if "$ECG_KEY" not in block]  # that one is test_api_access.py's
     settings = load_settings(overrides={"data_dir": tmp_path, "pseudonym_key": "a key"})
-    uploads = Uploads(world.stores, settings, world.clock)
-    with serving(world.stores, world.clock, uploads=uploads) as client:
-        until(lambda: client.get("/health/ready").status_code == 200)
-        here = f"{client.base_url.host}:{client.base_url.port}"
-        # The examples run as they stand: curl itself is told where port 8000 is, and where to note the status.
-        (tmp_path / ".curlrc").write_text(
-            f'connect-to = "127.0.0.1:8000:{here}"\nwrite-out = "%{{stderr}}%{{http_code}} %{{url}}\\n"\n'
-        )
-        done = subprocess.run(
-            ["bash", "-eu", "-o", "pipefail", "-c", "\n".join(shell)], capture_output=True, text=True, timeout=60,
-            cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path), "CURL_HOME": str(tmp_path)},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        answered = [line.split() for line in done.stderr.splitlines()]
-        expected = {"/session": ("200", "204"), "/recordings": ("200", "202"), "/reviews": ("200", "201")}
-        for status, url in answered:
-            path = httpx.URL(url).path
-            allowed = ("201",) if path.endswith("/undo") else expected.get(path, ("200",))
-            assert status in (("422",) if "min_score=nan" in url else allowed), f"{status} {url}"
-        assert len(answered) == text.count("curl -s")
-        uploads.close()
-        rows = world.stores.warehouse.recordings(name="example")
-        assert [round(row["duration_s"]) for row in rows] == [30]
+    with serving_uploads(world, settings) as client:
+        answered = run_examples(shell, client, tmp_path)
+    expected = {"/session": ("200", "204"), "/recordings": ("200", "202"), "/reviews": ("200", "201")}
+    for status, url in answered:
+        path = httpx.URL(url).path
+        allowed = ("201",) if path.endswith("/undo") else expected.get(path, ("200",))
+        assert status in (("422",) if "min_score=nan" in url else allowed), f"{status} {url}"
+    assert len(answered) == sum(block.count("curl -s") for block in shell)
+    rows = world.stores.warehouse.recordings(name="example")
+    assert [round(row["duration_s"]) for row in rows] == [30]
 
 
 def test_command_serves_until_sigterm(world: World, scored: Scored, data_dir: Path) -> None:

@@ -26,10 +26,13 @@ from api_world import (
     open_world,
     score_two_recordings,
     serving,
+    serving_uploads,
     until,
 )  # fmt: skip
+from fhir.resources.observation import Observation
+from fhir.resources.R4B.observation import Observation as R4BObservation
+from pydantic import ValidationError
 
-from api.uploads import Uploads
 from configs.settings import ApiSettings, Settings, load_settings
 from warehouse.ingest import ingest
 from warehouse.signal.readers import find_sources
@@ -59,11 +62,8 @@ def scored(world: World) -> Scored:
 
 @pytest.fixture(scope="module")
 def client(world: World, settings: Settings, scored: Scored) -> Iterator[httpx.Client]:
-    uploads = Uploads(world.stores, settings, world.clock)
-    with serving(world.stores, world.clock, settings=settings.api, uploads=uploads) as client:
-        until(lambda: client.get("/health/ready").status_code == 200)
+    with serving_uploads(world, settings) as client:
         yield client
-    uploads.close()
 
 
 # --- signal ----------------------------------------------------------------------------------------------------------
@@ -363,10 +363,8 @@ def test_uploads_are_resumed_by_the_next_service(world: World, settings: Setting
         (folder / path.name).write_bytes(path.read_bytes())
     row = {"upload_id": "1" * 32, "site": SITE, "created_by": "local", "digest": "d", "files": [], "bytes": 0}
     world.stores.warehouse.add_upload({**row, "idempotency_key": None, "patients": None, "status": "ingesting"})
-    uploads = Uploads(world.stores, settings, world.clock)
-    with serving(world.stores, world.clock, uploads=uploads) as client:
+    with serving_uploads(world, settings) as client:
         until(lambda: client.get(f"/uploads/{'1' * 32}").json()["status"] == "done", timeout_s=60)
-    uploads.close()
 
 
 # --- reviews and feedback --------------------------------------------------------------------------------------------
@@ -544,3 +542,13 @@ def test_an_episode_as_fhir(client: httpx.Client, scored: Scored, fhir: str) -> 
     seconds = episode["end_s"] - episode["start_s"] + 4
     assert len(values) == pytest.approx(seconds * 180, abs=2)
     assert set(values) - {"E"} <= {str(i) for i in range(1000)}
+    # The official structure: R5 5.0.0; R4B 4.3.0 for R4, whose Observation and SampledData are those of R4 4.0.1.
+    official = {"R4": R4BObservation, "R5": Observation}[fhir]
+    parsed = official.model_validate_json(answer.content)
+    assert parsed.component[0].valueSampledData.data == data["data"]
+    assert (parsed.effectivePeriod.end - parsed.effectivePeriod.start).total_seconds() == pytest.approx(
+        seconds, abs=0.02
+    )
+    other = {"R4": Observation, "R5": R4BObservation}[fhir]
+    with pytest.raises(ValidationError):  # period and interval are not each other's
+        other.model_validate_json(answer.content)

@@ -162,6 +162,9 @@ def test_a_canary_serves_a_stable_share_of_recordings(world):
     found = world.stores.results.anomalies(AnomalyFilter(now.stable, release=now), limit=10_000)
     assert {(row["recording"], row["model_version"]) for row in found} <= {(n, 2 if n in chosen else 1) for n in names}
     assert {row["recording"] for row in found if row["model_version"] == 2} == chosen
+    assert world.stores.results.review_counts(now, "main") == {"unreviewed": len(found)}
+    summaries = world.stores.results.summaries({row["recording_id"] for row in rows}, now)
+    assert {row["recording"]: row["model_version"] for row in summaries} == {n: 2 if n in chosen else 1 for n in names}
     shares = [
         sum(Release(**{**vars(now), "canary_percent": p}).in_canary(f"r{i}") for i in range(4000)) for p in (5, 50)
     ]

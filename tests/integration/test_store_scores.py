@@ -108,7 +108,7 @@ def test_episodes_and_summary_of_a_recording(stores: Stores) -> None:
         assert found[0]["end_time"] == START + timedelta(seconds=4)
         episode_of = {a["window_id"] - first: a["episode_id"] - first for a in table(stores.results, t.anomalies, 4)}
         assert episode_of == {1: 1, 2: 1, 4: 1, 8: 8, 11: 11, 12: 11, 13: 11}
-        (summary,) = stores.results.summaries(window_set.recording_id)
+        (summary,) = stores.results.summaries([window_set.recording_id])
         expected = {
             "recording": "episodes", "beats": 18, "scored": 15, "failed": 1, "unusable": 2, "anomalous": 7,
             "episodes": 3, "mean_heart_rate_bpm": 80.0, "analysable_s": window_set.windowed_s,

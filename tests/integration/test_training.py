@@ -233,7 +233,7 @@ def test_scoring_gives_every_window_one_score_and_run_twice_changes_nothing(sett
         window_id, scores = stores.results.scores_of(trained.model_version, window_set)
         np.testing.assert_array_equal(window_id, kept[window_set.recording_id][0])
         np.testing.assert_array_equal(scores, kept[window_set.recording_id][1])
-    for summary in stores.results.summaries():
+    for summary in stores.results.summaries([s.recording_id for s in sets]):
         assert summary["scored"] + summary["unusable"] == summary["beats"]
         assert summary["burden_percent"] == pytest.approx(100 * summary["anomalous"] / summary["scored"])
         assert 40 < summary["mean_heart_rate_bpm"] < 160

@@ -1,6 +1,6 @@
 """SQL of whoever reads results: the API, the demo."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -91,11 +91,17 @@ class ResultQueries(Repository):
             )
         return found["window_id"], found["score"]
 
-    def summaries(self, recording_id: int | None = None) -> list[dict[str, Any]]:
-        """Summaries, newest model version first."""
-        query = sa.select(t.recording_summaries).order_by(t.recording_summaries.c.model_version.desc())
-        if recording_id is not None:
-            query = query.where(t.recording_summaries.c.recording_id == recording_id)
+    def summaries(self, recording_ids: Collection[int], by: int | Release | None = None) -> list[dict[str, Any]]:
+        """Summaries of these recordings, newest model version first.
+
+        Args:
+            by: only of this version, or of the version that serves each recording; None: of every version.
+        """
+        s = t.recording_summaries.c
+        query = sa.select(t.recording_summaries).where(s.recording_id.in_(recording_ids))
+        if by is not None:
+            query = query.where(s.model_version == by if isinstance(by, int) else served_by(s, by))
+        query = query.order_by(s.model_version.desc(), s.recording_id)
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 

@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 from configs.errors import ConflictError, NotFoundError
 from warehouse.store import tables as t
 from warehouse.store.connection import Repository
-from warehouse.store.records import Beat, Opinion
+from warehouse.store.records import Beat, Opinion, Release
+from warehouse.store.release_queries import served_by
 from warehouse.store.review_state import UNREVIEWED, ReviewState, Said, state_of
 
 _UNDONE = sa.alias(t.reviews, "undone")
@@ -136,17 +137,22 @@ class ReviewQueries(Repository):
             found = {row["window_id"]: _state(dict(row)) for row in connection.execute(query).mappings()}
         return {number: found.get(number, ReviewState()) for number in wanted}
 
-    def review_counts(self, model_version: int, site: str, recording_id: int | None = None) -> dict[str, int]:
-        """How many anomalies of a version have each review status; those of one recording, when it is given."""
+    def review_counts(self, by: int | Release, site: str, recording_id: int | None = None) -> dict[str, int]:
+        """How many anomalies have each review status; those of one recording, when it is given.
+
+        Args:
+            by: found by this version, or by the version that serves each recording.
+        """
         s = t.recording_summaries.c
         anomalous = sa.select(sa.func.coalesce(sa.func.sum(s.anomalous), 0)).where(
-            s.model_version == model_version, s.site == site
+            s.model_version == by if isinstance(by, int) else served_by(s, by), s.site == site
         )
         a, states = t.anomalies.c, t.review_states.c
         reviewed = (
             sa.select(states.status, sa.func.count())
             .select_from(t.review_states.join(t.anomalies, a.window_id == states.window_id))
-            .where(states.site == site, states.status != UNREVIEWED, a.model_version == model_version)
+            .where(states.site == site, states.status != UNREVIEWED)
+            .where(a.model_version == by if isinstance(by, int) else served_by(a, by))
             .group_by(states.status)
         )
         if recording_id is not None:

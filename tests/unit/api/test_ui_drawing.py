@@ -69,7 +69,7 @@ def test_gaps_in_the_signal_are_gaps_on_paper() -> None:
 
 def test_a_flagged_beat_is_marked_with_its_score_and_rr_is_in_milliseconds() -> None:
     beats = [Beat(10.2), Beat(11.0, 3.14, True, href="/ui/anomalies/1-2"), Beat(11.9, 4.0, True, target=True)]
-    explained = Explained(11.5, np.zeros((144, 2), np.float32), np.full((144, 2), 9.0, np.float32))
+    explained = Explained(11.5, np.zeros((144, 2), np.float32), np.full((144, 2), 9.0, np.float32), {})
     sheet = strip_of(np.zeros((720, 2)), Paper(), beats=beats, explained=explained)
     texts = [shape.text for shape in sheet.shapes if isinstance(shape, Text)]
     assert {"800", "900", "3.1", "4.0"} <= set(texts)

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas import ModelVersionNumber, _Response
+from api.schemas.common import ModelVersionNumber, Response
 
 
-class DriftComparison(_Response):
+class DriftComparison(Response):
     """A comparison of the windows that came in lately with the reference of a model version."""
 
     drift_run_id: int = Field(examples=[1])
@@ -27,7 +27,7 @@ class DriftComparison(_Response):
     )
 
 
-class DriftFinding(_Response):
+class DriftFinding(Response):
     """Something that moved."""
 
     drift_finding_id: int = Field(examples=[1])
@@ -54,14 +54,14 @@ class DriftFinding(_Response):
     )
 
 
-class Drift(_Response):
+class Drift(Response):
     """The newest comparison, and what moved: surest first."""
 
     comparison: DriftComparison | None = Field(description="Null: none was made yet.")
     items: list[DriftFinding]
 
 
-class DriftComparisonList(_Response):
+class DriftComparisonList(Response):
     """Comparisons, newest first."""
 
     items: list[DriftComparison]
