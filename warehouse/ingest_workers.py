@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,13 +21,18 @@ from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import EXIT_UNEXPECTED, SourceError, StorageError, UnavailableError
 from configs.settings import IngestSettings
+from warehouse.signal.blocks import Plan
 from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, SignalSource, UnusableSpan, WindowChunk, Windows
+from warehouse.signal.prepared import Preparation, PrepareAll, Prepared
 from warehouse.signal.quality import recording_notes
 from warehouse.signal.readers import PrecutSource, SourceRef, open_source, read_ucr
 from warehouse.signal.windows import choose_leads, cut_windows
 from warehouse.store.database import free_bytes
 from warehouse.store.records import Ingested, Patient
 from warehouse.store.warehouse import Warehouse
+
+#: Of a recording: from here on its blocks are prepared in processes of their own, which take seconds to start.
+LONG_S = 2 * 3600.0
 
 _BEATS_PER_S = 1.5
 _ROW_BYTES = 200
@@ -86,9 +92,7 @@ def _in_processes(jobs: Sequence[Job], workers: int, url: str) -> Iterator[Inges
             for done in as_completed(pending):
                 yield done.result()
         except BrokenProcessPool as error:
-            raise UnavailableError(
-                "ingest", "a worker process died (out of memory?)", "Run again: it goes on where it stopped."
-            ) from error
+            raise _died() from error
         except BaseException:
             stop.set()
             pool.shutdown(cancel_futures=True)  # waits: a worker that starts now still needs `stop`
@@ -172,6 +176,59 @@ def _check_unchanged(job: Job, ref: SourceRef, header: RecordingHeader) -> None:
         raise SourceError(str(ref.path), "was changed while it was ingested", "Run again when it is whole.")
 
 
+def _prepare_all(job: Job) -> PrepareAll | None:
+    """Several processes for the blocks of one long recording; None where that gains nothing."""
+    workers = job.settings.workers or os.cpu_count() or 1
+    alone = _worker_warehouse is None  # this is no worker itself: each core has its own recording then
+    if alone and isinstance(job.source, SourceRef) and workers > 1 and job.header.duration_s > LONG_S:
+        return blocks_in_processes(job.source, workers)
+    return None
+
+
+def blocks_in_processes(ref: SourceRef, workers: int) -> PrepareAll:
+    """For `cut_windows`: prepares the blocks of a file in processes, a little ahead of the one who takes them."""
+
+    def prepare_all(prepare: Preparation, plans: Sequence[Plan]) -> Iterator[Prepared]:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(plans)), context, _open_preparer, (ref,)) as pool:
+            pending: deque[Future[Prepared]] = deque()
+            try:
+                for plan in plans:
+                    with _ctrl_c_held():
+                        pending.append(pool.submit(_prepare_in_worker, prepare, plan))
+                    if len(pending) > workers + 1:  # no further: memory stays flat
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            except BrokenProcessPool as error:
+                raise _died() from error
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    return prepare_all
+
+
+_prepared_source: SignalSource | None = None
+
+
+def _open_preparer(ref: SourceRef) -> None:
+    global _prepared_source
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all: the parent ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _prepared_source = open_source(ref)
+
+
+def _prepare_in_worker(prepare: Preparation, plan: Plan) -> Prepared:
+    assert _prepared_source is not None, "the pool's initializer opens it"
+    return prepare(_prepared_source, plan)
+
+
+def _died() -> UnavailableError:
+    return UnavailableError(
+        "ingest", "a worker process died (out of memory?)", "Run again: it goes on where it stopped."
+    )
+
+
 def _write_signal(job: Job, source: SignalSource, warehouse: Warehouse) -> Ingested:
     annotated = job.settings.use_annotations and source.annotations() is not None
     slots = ["" if lead is None else job.header.leads[lead] for lead in choose_leads(job.header.leads, job.spec)]
@@ -184,6 +241,7 @@ def _write_signal(job: Job, source: SignalSource, warehouse: Warehouse) -> Inges
             block_s=job.settings.block_s,
             detector=job.settings.detector,
             use_annotations=job.settings.use_annotations,
+            prepare_all=_prepare_all(job),
         ):
             if _worker_stop is not None and _worker_stop.is_set():
                 raise KeyboardInterrupt

@@ -1,6 +1,7 @@
 """Ingest into real PostgreSQL: what is added, what is left alone, versions, geometries, processes, failures."""
 
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +14,16 @@ import pytest
 from ecg_files import write_csv, write_wfdb
 from warehouse_help import NOW, check_whole, content, put_in, rows, sets_of
 
+from configs.contract import FeatureSpec
 from configs.errors import ConfigurationError, SourceError
 from configs.settings import Settings, load_settings
 from warehouse.ingest import IngestReport, ingest
-from warehouse.ingest_workers import Job, write
+from warehouse.ingest_workers import Job, blocks_in_processes, write
+from warehouse.signal.ecg import WindowChunk
+from warehouse.signal.prepared import PrepareAll
 from warehouse.signal.readers import find_sources, open_source
 from warehouse.signal.simulate import simulate_cohort
+from warehouse.signal.windows import cut_windows
 from warehouse.store import Stores
 from warehouse.store.records import Patient
 
@@ -186,6 +191,29 @@ def test_workers_change_nothing(
     report = put_in(stores, load_settings(overrides=overrides), wfdb_folder)
     assert report == six[1]
     assert content(stores.warehouse) == content(six[0].warehouse)
+
+
+def test_blocks_of_one_file_in_processes_change_nothing(wfdb_folder: Path) -> None:
+    ((ref,), _) = find_sources([str(wfdb_folder / "sim002.hea")])
+
+    def cut(prepare_all: PrepareAll | None) -> list[WindowChunk]:
+        source = open_source(ref)
+        return list(cut_windows(source, FeatureSpec(), block_s=30, use_annotations=False, prepare_all=prepare_all))
+
+    here, there = cut(None), cut(blocks_in_processes(ref, 2))
+    assert len(here) == len(there) == 6
+    for one, other in zip(here, there, strict=True):
+        assert (one.unusable, one.rejected) == (other.unusable, other.rejected)
+        np.testing.assert_array_equal(one.signal, other.signal)
+        for name, values in vars(one.windows).items():
+            np.testing.assert_array_equal(values, getattr(other.windows, name))
+    # Whoever stops in the middle leaves no process behind.
+    chunks = cut_windows(
+        open_source(ref), FeatureSpec(), block_s=30, use_annotations=False, prepare_all=blocks_in_processes(ref, 2)
+    )
+    next(chunks)
+    chunks.close()
+    assert multiprocessing.active_children() == []
 
 
 def test_two_ingests_at_once_add_each_recording_once(

@@ -1,7 +1,6 @@
 """A recording as a row of blocks, each read with margins, assessed, band-passed and resampled to the windows' rate."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,22 +63,26 @@ def n_output_samples(header: RecordingHeader, spec: FeatureSpec) -> int:
     return math.floor((header.n_samples - 1) / header.sampling_rate_hz * spec.sampling_rate_hz + 1e-9) + 1
 
 
-def read_blocks(source: SignalSource, spec: FeatureSpec, columns: list[int], *, block_s: float) -> Iterator[Block]:
-    """Reads the recording block by block.
+@dataclass(frozen=True)
+class Plan:
+    """Where a block is: [start_s, end_s), its first detection cell, the recording's cells, whether it is the last."""
+
+    start_s: float
+    end_s: float
+    first_cell: int
+    n_cells: int
+    last: bool
+
+
+def plan_blocks(header: RecordingHeader, *, block_s: float) -> list[Plan]:
+    """The recording's blocks, in order.
 
     A block is a whole number of detection cells, at least one and as many as `block_s` holds; the last also takes
-    what remains. Margins are wide enough for filters, quality checks and RR intervals to be settled in the block.
-
-    Args:
-        source: the recording.
-        spec: rate and band of the result, and the longest RR interval.
-        columns: the leads to use, at least one.
-        block_s: seconds a block.
+    what remains.
 
     Raises:
-        SourceError: the file is damaged, or its sampling rate is too low for ECG.
+        SourceError: the sampling rate is too low for ECG.
     """
-    header = source.header
     if header.sampling_rate_hz < LEAST_RATE_HZ:
         raise SourceError(
             header.source_uri or header.name,
@@ -89,27 +92,29 @@ def read_blocks(source: SignalSource, spec: FeatureSpec, columns: list[int], *, 
     n_cells = max(1, math.floor(header.duration_s / CELL_S))
     cells_a_block = max(1, math.floor(block_s / CELL_S + 1e-9))
     starts = list(range(0, n_cells, cells_a_block))
-    margin_s = SETTLE_S + max(CONTEXT_S, MARGIN_S, spec.max_rr_s, (spec.before_ms + spec.after_ms) / 1000)
-    for cell in starts:
-        last = cell == starts[-1]
-        end_s = header.duration_s if last else (cell + cells_a_block) * CELL_S
-        yield _read_block(source, spec, columns, (cell * CELL_S, end_s), margin_s, cell, n_cells, last=last)
+    ends = [*(cell * CELL_S for cell in starts[1:]), header.duration_s]
+    return [
+        Plan(cell * CELL_S, end_s, cell, n_cells, cell == starts[-1]) for cell, end_s in zip(starts, ends, strict=True)
+    ]
 
 
-def _read_block(
-    source: SignalSource,
-    spec: FeatureSpec,
-    columns: list[int],
-    time_s: tuple[float, float],
-    margin_s: float,
-    first_cell: int,
-    n_cells: int,
-    *,
-    last: bool,
-) -> Block:
+def read_block(source: SignalSource, spec: FeatureSpec, columns: list[int], plan: Plan) -> Block:
+    """Reads one block, which needs to know nothing of the others.
+
+    Margins are wide enough for filters, quality checks and RR intervals to be settled in the block.
+
+    Args:
+        source: the recording.
+        spec: rate and band of the result, and the longest RR interval.
+        columns: the leads to use, at least one.
+
+    Raises:
+        SourceError: the file is damaged.
+    """
     header, rate_hz = source.header, source.header.sampling_rate_hz
+    margin_s = SETTLE_S + max(CONTEXT_S, MARGIN_S, spec.max_rr_s, (spec.before_ms + spec.after_ms) / 1000)
     grid = block_grid_samples(rate_hz)
-    core = math.ceil(time_s[0] * rate_hz), header.n_samples if last else math.ceil(time_s[1] * rate_hz)
+    core = math.ceil(plan.start_s * rate_hz), header.n_samples if plan.last else math.ceil(plan.end_s * rate_hz)
     first = max(0, math.floor((core[0] - margin_s * rate_hz) / grid) * grid)
     stop = min(header.n_samples, math.ceil((core[1] + margin_s * rate_hz) / grid) * grid)
     found = assess(source.read(first, stop)[:, columns], sampling_rate_hz=rate_hz, band_hz=spec.band_hz)
@@ -128,4 +133,6 @@ def _read_block(
         for lead in range(len(columns))
     ]
     signal = np.ascontiguousarray(np.stack(resampled, axis=1))
-    return Block(*time_s, first_cell, n_cells, last, first, core, found, first_out, signal)
+    return Block(
+        plan.start_s, plan.end_s, plan.first_cell, plan.n_cells, plan.last, first, core, found, first_out, signal
+    )

@@ -50,6 +50,26 @@ def check_detector(name: str) -> None:
         raise ConfigurationError("ingest.detector", f"unknown R-peak detector {name!r}", f"Known: {known}.")
 
 
+#: What two detectors found in a cell and its margins, by lead: the chosen one and another, indices into the stretch.
+Looks = tuple[dict[int, IntArray], dict[int, IntArray]]
+
+
+def look(detector: str, x: FloatArray, code: CodeArray, *, first: int, sampling_rate_hz: float) -> Looks:
+    """The part of detection that needs to know nothing of earlier cells, and takes nearly all of its time.
+
+    Args:
+        detector, sampling_rate_hz: of the `RPeakDetector` that is given the result.
+        x, code, first: as `RPeakDetector.detect` takes them.
+    """
+    x = _silenced(x, code >= LEAD_OFF, first)
+    there = [lead for lead in range(x.shape[1]) if (code[:, lead] < LEAD_OFF).any()]
+    second = "neurokit" if detector == "pantompkins1985" else "pantompkins1985"
+    one, other = (
+        {lead: _run_detector(name, x[:, lead], sampling_rate_hz) for lead in there} for name in (detector, second)
+    )
+    return one, other
+
+
 class RPeakDetector:
     """Finds R peaks cell by cell; remembers the lead in use, each lead's polarity and the last R peak.
 
@@ -62,13 +82,14 @@ class RPeakDetector:
     def __init__(self, detector: str, *, sampling_rate_hz: float, n_leads: int) -> None:
         check_detector(detector)
         self._detector = detector
-        self._second = "neurokit" if detector == "pantompkins1985" else "pantompkins1985"
         self._rate_hz = sampling_rate_hz
         self._polarity = np.zeros(n_leads)
         self._lead = 0
         self._last = -(2**62)
 
-    def detect(self, x: FloatArray, code: CodeArray, *, first: int, start: int, stop: int) -> IntArray:
+    def detect(
+        self, x: FloatArray, code: CodeArray, *, first: int, start: int, stop: int, looks: Looks | None = None
+    ) -> IntArray:
         """R peaks of one cell.
 
         Args:
@@ -77,14 +98,15 @@ class RPeakDetector:
             first: index of `x[0]` in the recording.
             start: first sample of the cell in the recording.
             stop: one past its last.
+            looks: what `look` gave for the same stretch; None looks here.
 
         Returns:
             Indices in the recording, ascending, at least 200 ms apart from each other and from earlier cells'.
         """
+        if looks is None:
+            looks = look(self._detector, x, code, first=first, sampling_rate_hz=self._rate_hz)
+        first_look, second_look = looks
         x = _silenced(x, code >= LEAD_OFF, first)
-        there = [lead for lead in range(x.shape[1]) if (code[:, lead] < LEAD_OFF).any()]
-        first_look = {lead: _run_detector(self._detector, x[:, lead], self._rate_hz) for lead in there}
-        second_look = {lead: _run_detector(self._second, x[:, lead], self._rate_hz) for lead in there}
         order = self._best_first(code, first_look, second_look)
         owner = _owner(code, order)
         found = [self._peaks_of(x[:, lead], lead, first_look[lead], second_look[lead], owner == lead) for lead in order]

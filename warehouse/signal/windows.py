@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.contract import MV_PER_COUNT, RR_COLUMNS, FeatureSpec
-from warehouse.signal.blocks import Block, n_output_samples, read_blocks
+from warehouse.signal.blocks import Block, n_output_samples, plan_blocks
 from warehouse.signal.codes import GAP, reason_of
 from warehouse.signal.context import RrContext, RunningTemplate
 from warehouse.signal.coverage import TimeAccount
@@ -31,7 +31,8 @@ from warehouse.signal.ecg import (
     WindowChunk,
     Windows,
 )  # fmt: skip
-from warehouse.signal.r_peaks import CELL_S, MARGIN_S, RPeakDetector, check_detector
+from warehouse.signal.prepared import Preparation, PrepareAll, Prepared, cells_of
+from warehouse.signal.r_peaks import Looks, RPeakDetector, check_detector
 
 _RR_PREV, _RR_NEXT = RR_COLUMNS.index("rr_prev_s"), RR_COLUMNS.index("rr_next_s")
 _NAME_PREFIX = re.compile(r"^(?:ecg|ekg|lead)[\s_-]+")
@@ -66,6 +67,7 @@ def cut_windows(
     block_s: float,
     detector: str = "neurokit",
     use_annotations: bool = True,
+    prepare_all: PrepareAll | None = None,
 ) -> Iterator[WindowChunk]:
     """Cuts a recording into windows of one beat each.
 
@@ -79,6 +81,7 @@ def cut_windows(
         block_s: seconds of signal in memory at a time, rounded down to whole detection cells of 30 s.
         detector: neurokit2 method for recordings without reference annotations.
         use_annotations: take R peaks and labels from the source's annotations when it has some.
+        prepare_all: prepares the blocks elsewhere; None prepares each here when it is its turn.
 
     Yields:
         One chunk a block, in time order; at least one. Spans come in order and once they cannot grow any more.
@@ -99,8 +102,11 @@ def cut_windows(
         return
     columns = [slot for slot in slots if slot is not None]
     cutter = _Cutter(source, spec, slots, annotations, detector)
-    for block in read_blocks(source, spec, columns, block_s=block_s):
-        yield cutter.cut(block)
+    prepare = Preparation(spec, columns, detector if annotations is None else None)
+    plans = plan_blocks(header, block_s=block_s)
+    prepared = (prepare(source, plan) for plan in plans) if prepare_all is None else prepare_all(prepare, plans)
+    for one in prepared:
+        yield cutter.cut(one)
 
 
 def _reference_beats(source: SignalSource) -> BeatAnnotations | None:
@@ -178,8 +184,9 @@ class _Cutter:
         self._n_beats = 0
         self._time = TimeAccount(self._names, sampling_rate_hz=self._rate_in_hz, max_rr_s=spec.max_rr_s)
 
-    def cut(self, block: Block) -> WindowChunk:
-        time_s, symbol = self._beats_of(block)
+    def cut(self, prepared: Prepared) -> WindowChunk:
+        block = prepared.block
+        time_s, symbol = self._beats_of(prepared)
         rr = self._rr.extend(self._rr_prev(block, time_s))
         windows, rejected = self._windows(block, time_s, symbol, rr)
         reasons: list[Reason | None] = [None] * len(time_s)
@@ -235,36 +242,23 @@ class _Cutter:
         self._waiting = _take(ready, slice(len(ready) - 1, None)) if wait else empty_windows(self._spec)
         return _take(ready, slice(0, len(ready) - 1)) if wait else ready
 
-    def _beats_of(self, block: Block) -> tuple[TimeArray, npt.NDArray[np.str_]]:
+    def _beats_of(self, prepared: Prepared) -> tuple[TimeArray, npt.NDArray[np.str_]]:
         """Times and symbols of the block's beats; the symbol is empty for detected ones."""
+        block = prepared.block
         if self._annotations is not None:
             time_s = self._annotations.time_s
             first = 0 if block.start_s == 0 else int(np.searchsorted(time_s, block.start_s))
             stop = len(time_s) if block.last else int(np.searchsorted(time_s, block.end_s))
             return time_s[first:stop], self._annotations.symbol[first:stop]
-        peaks = self._detect(block)
+        assert prepared.looks is not None
+        peaks = self._detect(block, prepared.looks)
         return peaks / self._spec.sampling_rate_hz, np.zeros(len(peaks), dtype=_SYMBOL)
 
-    def _detect(self, block: Block) -> IntArray:
-        rate_hz = self._spec.sampling_rate_hz
-        index_out = block.first_out + np.arange(len(block.signal))
-        nearest = np.rint(index_out * (self._rate_in_hz / rate_hz)).astype(np.int64) - block.first_in
-        code = block.assessment.code[np.minimum(nearest, len(block.assessment.code) - 1)]
-        margin = round(MARGIN_S * rate_hz)
-        cell, start, found = block.first_cell, round(block.first_cell * CELL_S * rate_hz), []
-        stop_block = self._n_out if block.last else round(block.end_s * rate_hz)
-        while start < stop_block:
-            cell += 1
-            stop = stop_block if cell == block.n_cells else round(cell * CELL_S * rate_hz)
-            low = max(0, start - margin - block.first_out)
-            high = stop + margin - block.first_out
-            found.append(
-                self._detector.detect(
-                    block.signal[low:high], code[low:high], first=block.first_out + low, start=start, stop=stop
-                )
-            )
-            start = stop
-        return np.concatenate(found)
+    def _detect(self, block: Block, looks: Sequence[Looks]) -> IntArray:
+        cells = cells_of(block, self._rate_in_hz, self._spec.sampling_rate_hz, self._n_out)
+        return np.concatenate(
+            [self._detector.detect(**vars(cell), looks=seen) for cell, seen in zip(cells, looks, strict=True)]
+        )
 
     def _rr_prev(self, block: Block, time_s: TimeArray) -> TimeArray:
         """Seconds from the beat before each beat; 0 when that is too long, or all leads were lost in between."""
