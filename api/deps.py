@@ -15,6 +15,7 @@ from api.problems import RefusedError
 from api.uploads import Uploads
 from configs.settings import ApiSettings
 from warehouse.store import Stores
+from warehouse.store.connection import enter_site
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ async def _optional_principal(request: Request, services: ServicesDep) -> Princi
         found = await run_in_threadpool(services.access.principal, request)
     if found is not None:
         services.limits.take(found.credential)
+        enter_site(found.site)
     return found
 
 
@@ -72,9 +74,10 @@ async def _principal(found: OptionalPrincipalDep) -> Principal:
 PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
-def _form_principal(request: Request, services: ServicesDep) -> Principal:
-    found = _someone(services.access.principal(request, check_csrf_header=False))
+async def _form_principal(request: Request, services: ServicesDep) -> Principal:
+    found = _someone(await run_in_threadpool(services.access.principal, request, check_csrf_header=False))
     services.limits.take(found.credential)
+    enter_site(found.site)
     return found
 
 

@@ -33,6 +33,7 @@ from api.routes import (
 from configs.errors import UnavailableError
 from configs.logging import get_logger
 from monitoring.metrics import ApiMetrics, platform_version
+from warehouse.store.connection import ALL_SITES, at_site
 
 API_VERSION = 1
 TITLE = "ECG anomalies: decision support, not a diagnosis"
@@ -100,9 +101,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _catch_up(services: Services) -> None:
     """Goes on with what an earlier process left: labels the warehouse was not told, uploads that were not ingested."""
-    reviewing.deliver(services.stores)
-    if services.uploads is not None:
-        try:
-            services.uploads.resume()
-        except UnavailableError as error:
-            get_logger("api").warning("uploads_not_resumed", error=str(error))
+    with at_site(ALL_SITES):
+        reviewing.deliver(services.stores)
+        if services.uploads is not None:
+            try:
+                services.uploads.resume()
+            except UnavailableError as error:
+                get_logger("api").warning("uploads_not_resumed", error=str(error))

@@ -26,6 +26,7 @@ from configs.settings import Settings
 from warehouse.ingest import ingest
 from warehouse.signal.readers import find_sources
 from warehouse.store import Stores
+from warehouse.store.connection import at_site
 from warehouse.store.database import free_bytes
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+()-]{0,127}")
@@ -161,10 +162,11 @@ class Uploads:
     def _ingest(self, row: dict[str, Any]) -> None:
         """Ingests an upload, however long a database or the disk is away; the next start goes on where this stops."""
         pause_s = _FIRST_PAUSE_S
-        while not self._try_to_ingest(row):
-            if self._closing.wait(pause_s):
-                return
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        with at_site(row["site"]):
+            while not self._try_to_ingest(row):
+                if self._closing.wait(pause_s):
+                    return
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _try_to_ingest(self, row: dict[str, Any]) -> bool:
         """Whether that came to an end, good or bad; not when something was not available."""

@@ -13,6 +13,7 @@ from fastapi import Depends, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 
 from api.access import READ, REVIEW, Principal, check_csrf
 from api.deps import Services, ServicesDep
@@ -20,6 +21,7 @@ from api.problems import RefusedError
 from api.ui.drawing import Drawing
 from api.ui.i18n import LANGUAGES, Words, choose_language
 from api.ui.paper import GAINS_MM_MV, SPEEDS_MM_S, Paper
+from warehouse.store.connection import enter_site
 
 HERE: Final = Path(__file__).parent
 COOKIES: Final = {"lang": "ecg_lang", "theme": "ecg_theme", "speed": "ecg_speed", "gain": "ecg_gain"}
@@ -117,18 +119,20 @@ def stranger(request: Request, services: ServicesDep) -> Page:
 StrangerDep = Annotated[Page, Depends(stranger)]
 
 
-def _page(page: StrangerDep) -> Page:
+async def _page(page: StrangerDep) -> Page:
     """A page for somebody who may read.
 
     Raises:
         SignInNeededError: nobody is signed in.
         RefusedError: they may not, or ask too often.
     """
-    principal = page.services.access.principal(page.request, check_csrf_header=False)
+    access = page.services.access
+    principal = await run_in_threadpool(access.principal, page.request, check_csrf_header=False)
     if principal is None:
         raise SignInNeededError
     page.services.limits.take(principal.credential)
     principal.require(READ)
+    enter_site(principal.site)  # here, not in a thread: what is set there is lost
     return replace(page, signed_in=principal)
 
 

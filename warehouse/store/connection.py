@@ -3,12 +3,37 @@
 import contextlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from contextvars import ContextVar
+from typing import Any, Final, Self
 
 import sqlalchemy as sa
 
 from warehouse.store.binary_copy import Array, pack, unpack
 from warehouse.store.database import make_engine, translate_errors
+
+ALL_SITES: Final = "*"
+#: Whose rows the transactions of this thread or task may see, where the database enforces it (`python -m
+#: warehouse.roles`). Nobody's until somebody says so.
+_site: ContextVar[str] = ContextVar("ecg_site", default="")
+_ENFORCED: Final = sa.text(
+    "SELECT coalesce(bool_or(row_security_active(c.oid)), false) FROM pg_class c "
+    "WHERE c.relname IN ('recordings', 'anomalies') AND c.relnamespace = CAST(current_schema() AS regnamespace)"
+)
+
+
+def enter_site(site: str) -> None:
+    """From here on, this task's transactions see a site's rows alone; `ALL_SITES` sees all."""
+    _site.set(site)
+
+
+@contextlib.contextmanager
+def at_site(site: str) -> Iterator[None]:
+    """The same, until the end."""
+    token = _site.set(site)
+    try:
+        yield
+    finally:
+        _site.reset(token)
 
 
 class Repository:
@@ -16,6 +41,7 @@ class Repository:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self._enforced: bool | None = None  # whether this user sees the rows of one site alone; None: not asked yet
 
     @classmethod
     def open(cls, url: str, *, pool_size: int = 5, query_timeout_s: float | None = None) -> Self:
@@ -43,6 +69,10 @@ class Repository:
             StorageError: its disk is full.
         """
         with translate_errors(self._engine.url), self._engine.begin() as connection:
+            if self._enforced is None:
+                self._enforced = bool(connection.execute(_ENFORCED).scalar_one())
+            if self._enforced:
+                connection.execute(sa.text("SELECT set_config('ecg.site', :site, true)"), {"site": _site.get()})
             yield connection
 
     def check(self) -> None:
