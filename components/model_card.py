@@ -50,6 +50,11 @@ _LIMITS = (
     "has followed it; then only the shape part still counts it.",
     "Timing across a gap is unknown and counts as usual; so do the first beats of a recording.",
     "Before five beats there is no template, and a beat is compared with normal beats of everybody alone.",
+    "A patient with one beat has neither template nor rhythm: normal beats of everybody decide alone.",
+    "A recording without a normal beat becomes its own template: then only the shape part, against normal beats of "
+    "everybody, can tell. Training refuses a split without normal beats.",
+    "A lead that is missing, or unusable in a window, is left out of the measure; without any lead only timing counts.",
+    "A training that comes to a loss, weights or scores that are not finite ends with an error: nothing is pushed.",
     "A window of zeros, NaN or absurd samples has a finite score, which says nothing: ingest keeps such windows out.",
 )
 
