@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from prometheus_client.metrics_core import Metric
 
 from monitoring.figures.base import FigureContext, Gauges
+from warehouse.signal.ecg import Reason
 
 
 def figures(context: FigureContext) -> Iterable[Metric]:
@@ -34,6 +35,9 @@ def _input(gauges: Gauges, context: FigureContext) -> None:
         gauges.set("ecg_recorded_seconds", row["windowed_s"], row["site"], "windowed")
         gauges.set("ecg_recorded_seconds", row["unusable_s"], row["site"], "unusable")
     gauges.set("ecg_ingest_gap_seconds", warehouse.ingest_gap_s())
+    for reason in Reason:
+        for name in ("ecg_unusable_seconds", "ecg_lead_unusable_seconds", "ecg_beats_rejected"):
+            gauges.set(name, 0, reason)
     for row in warehouse.unusable_time():
         gauges.set(
             "ecg_unusable_seconds" if row["whole"] else "ecg_lead_unusable_seconds", row["seconds"], row["reason"]
