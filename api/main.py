@@ -23,6 +23,7 @@ from api.routes import (
     lineage,
     models,
     recordings,
+    retraining,
     reviews,
     score,
     session,
@@ -61,7 +62,7 @@ def create_app(services: Services) -> FastAPI:
     openapi.install(app)
     for routes in (  # tried in turn: what is asked most, and fastest, comes first
         score, anomalies, episodes, recordings, uploads, windows, stats, drift, reviews, feedback, exports, models,
-        lineage, session, health, runbooks,
+        lineage, retraining, session, health, runbooks,
     ):  # fmt: skip
         app.include_router(routes.router)
     ui.install(app)

@@ -22,7 +22,7 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import ConfigurationError, DataInvalidError
-from warehouse.store.records import DataSpan, LabelUse, WindowSet, iter_id_ranges
+from warehouse.store.records import DataSpan, LabelUse, WindowSet, blocks_of
 from warehouse.store.warehouse import Warehouse
 from warehouse.store.window_block import WindowBlock
 
@@ -101,17 +101,18 @@ def plan_ranges(
 
     With `max_windows` in the span, every recording gives its first windows up to an equal share.
     """
-    wanted = {entry["window_set_id"] for entry in span.content["window_sets"] if entry["split"] == split}
+    chosen = {e["window_set_id"]: e.get("ranges") for e in span.content["window_sets"] if e["split"] == split}
     sets = [
-        s for s in warehouse.window_sets(span.content["feature_version"], splits=[split]) if s.window_set_id in wanted
+        s for s in warehouse.window_sets(span.content["feature_version"], splits=[split]) if s.window_set_id in chosen
     ]
     share = span.share(split)
     ranges = []
     for window_set in sets:
-        for first, stop in iter_id_ranges(window_set, block_windows):
-            limit = window_set.id_range(0, share)[1] if share else stop
-            if first < limit:
-                ranges.append((_context(window_set), first, min(stop, limit)))
+        limit = window_set.id_range(0, share)[1] if share else window_set.id_range(0, window_set.n_beats)[1]
+        for beats in chosen[window_set.window_set_id] or [[0, window_set.n_beats]]:
+            for first, stop in blocks_of(window_set, beats[0], beats[1], block_windows):
+                if first < limit:
+                    ranges.append((_context(window_set), first, min(stop, limit)))
     return ranges
 
 

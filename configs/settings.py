@@ -210,6 +210,48 @@ class DriftSettings(_Section):
     )
 
 
+class RetrainSettings(_Section):
+    """When `python -m pipelines.retrain` trains a successor, on what, and what it must be better at."""
+
+    on_drift: bool = Field(True, description="Train when the last drift report has findings that count.")
+    drift_max_age_hours: float = Field(48.0, gt=0, description="An older drift report counts for nothing.")
+    min_precision: float = Field(
+        0.0, ge=0, le=1, description="Train when live precision is surely below (95 % interval); 0 for never."
+    )
+    min_reviews: int = Field(50, ge=1, description="Reviewed flagged beats, at least, to judge precision by.")
+    new_labels: int = Field(
+        0, ge=0, description="Train at so many reviewed beats that the version has not read; 0: never."
+    )
+    max_age_days: float = Field(0.0, ge=0, description="Train when the version is older; 0 for never.")
+    cooldown_hours: float = Field(24.0, ge=0, description="Least time between the starts of two trainings.")
+    max_per_30_days: int = Field(6, ge=1, description="Most trainings in 30 days.")
+    recent_days: float = Field(
+        90.0, ge=0, description="Recordings ingested since are read whole, as all that the version has not seen."
+    )
+    memory_windows: int = Field(
+        200_000, ge=1, description="Windows of older recordings, a split: drawn evenly over device, leads, sex and age."
+    )
+    max_lost_share: float = Field(
+        0.5, ge=0, le=1, description="Refuse new recordings when more of their beats gave no window."
+    )
+    max_duplicate_share: float = Field(
+        0.05, ge=0, le=1, description="Refuse new recordings when more of their windows are copies from each other."
+    )
+    min_label_agreement: float = Field(
+        0.5, ge=0, le=1, description="Refuse new recordings when the version's ROC-AUC on their labels is below."
+    )
+    min_labelled: int = Field(
+        50, ge=1, description="Labelled normal beats, at least, to judge a slice by; a fifth of it of anomalous ones."
+    )
+    min_gain: float = Field(
+        0.0, ge=-1, le=1, description="The new version must gain more balanced accuracy than this on the new slice."
+    )
+    max_loss: float = Field(
+        0.02, ge=0, le=1, description="Most it may lose, of average precision or balanced accuracy, on any slice."
+    )
+    check_minutes: float = Field(15.0, gt=0, description="With --watch: time between two looks.")
+
+
 class OidcSettings(_Section):
     """Sign-in with bearer tokens of an OpenID Connect provider."""
 
@@ -334,6 +376,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = Field(default_factory=ServingSettings)
     release: ReleaseSettings = Field(default_factory=ReleaseSettings)
     drift: DriftSettings = Field(default_factory=DriftSettings)
+    retrain: RetrainSettings = Field(default_factory=RetrainSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     oidc: OidcSettings = Field(default_factory=OidcSettings)
     monitoring: MonitoringSettings = Field(default_factory=MonitoringSettings)

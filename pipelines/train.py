@@ -29,7 +29,7 @@ from pipelines.stages import find_error, lineage_of_last_run, logs_to, outputs_o
 from serving.model_files import EXTRA, model_digest, write_card
 from warehouse.reviewer_labels import deliver_labels
 from warehouse.store import Stores, open_stores
-from warehouse.store.records import DataSpan, ModelVersion
+from warehouse.store.records import DataSpan, ModelVersion, SpanChoice
 
 #: What a version's lineage takes from its recordings.
 _LINEAGE = ("window_set_id", "site", "pseudonym", "recording_id", "recording", "checksum", "split")
@@ -174,7 +174,13 @@ class _Plan:
 
 
 def train(
-    settings: Settings, stores: Stores, *, push: bool = True, force: bool = False, feature_version: str | None = None
+    settings: Settings,
+    stores: Stores,
+    *,
+    push: bool = True,
+    force: bool = False,
+    feature_version: str | None = None,
+    choice: SpanChoice | None = None,
 ) -> Trained:
     """Runs the training pipeline on what the warehouse holds now.
 
@@ -182,6 +188,7 @@ def train(
         push: put a blessed model where it is served from, and register it.
         force: train although nothing has changed since the newest model, and take no stage from cache.
         feature_version: of the windows to train on; the configured geometry's when None.
+        choice: which of them, whatever training.max_windows says; all when None.
 
     Raises:
         DataInvalidError: no data, too little, or data that the schema refuses.
@@ -189,7 +196,9 @@ def train(
     """
     version = feature_version or settings.features.digest
     deliver_labels(stores)
-    span = stores.warehouse.freeze_span(version, settings.training.max_windows, settings.training.reviewed_windows)
+    span = stores.warehouse.freeze_span(
+        version, 0 if choice else settings.training.max_windows, settings.training.reviewed_windows, choice
+    )
     _check_splits(span)
     config = {
         "training": settings.training.model_dump(mode="json"),

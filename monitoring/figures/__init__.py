@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from monitoring.figures import burden, credentials, drift, flow, models, quality
+from monitoring.figures import burden, credentials, drift, flow, models, quality, retraining
 from monitoring.figures.base import FigureContext, Figures, Gauges
 
 #: Every group that `python -m monitoring.exporter` serves, by its name in `ecg_figures_up`.
@@ -16,6 +16,7 @@ GROUPS: Final[Mapping[str, Figures]] = MappingProxyType(
         "burden": burden.figures,
         "credentials": credentials.figures,
         "drift": drift.figures,
+        "retraining": retraining.figures,
     }
 )
 

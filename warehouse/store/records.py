@@ -55,6 +55,19 @@ class WindowSet:
 
 
 @dataclass(frozen=True)
+class SpanChoice:
+    """Which windows a training run is to see, where that is not all.
+
+    Attributes:
+        ranges: window_set_id to ranges [first, stop) of its beats; window sets that are not named are left out.
+        words: how it was chosen, for people.
+    """
+
+    ranges: Mapping[int, Sequence[tuple[int, int]]]
+    words: str
+
+
+@dataclass(frozen=True)
 class DataSpan:
     """What a training run sees: TFX's span number and its exact content."""
 
@@ -237,5 +250,10 @@ class LabelUse:
 
 def iter_id_ranges(window_set: WindowSet, block_windows: int) -> Iterator[tuple[int, int]]:
     """Cuts a window set into id ranges of at most `block_windows` beats, in order."""
-    for first in range(0, window_set.n_beats, block_windows):
-        yield window_set.id_range(first, min(first + block_windows, window_set.n_beats))
+    return blocks_of(window_set, 0, window_set.n_beats, block_windows)
+
+
+def blocks_of(window_set: WindowSet, first_beat: int, stop_beat: int, block_windows: int) -> Iterator[tuple[int, int]]:
+    """The same of its beats [first_beat, stop_beat) alone."""
+    for first in range(first_beat, stop_beat, block_windows):
+        yield window_set.id_range(first, min(first + block_windows, stop_beat))

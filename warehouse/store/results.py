@@ -10,6 +10,7 @@ from warehouse.store.model_queries import ModelQueries
 from warehouse.store.monitoring_queries import MonitoringResults
 from warehouse.store.release_queries import ReleaseQueries
 from warehouse.store.result_queries import ResultQueries
+from warehouse.store.retraining_queries import RetrainingQueries
 from warehouse.store.review_page_queries import ReviewPageResults
 from warehouse.store.review_queries import ReviewQueries
 from warehouse.store.threshold_queries import ThresholdQueries
@@ -31,7 +32,8 @@ class Results(
     MonitoringResults,
     LineageQueries,
     DriftResults,
+    RetrainingQueries,
 ):
     """Model versions, releases, training and scoring runs, scores, anomalies, episodes, summaries, reviews, keys,
-    sessions, lineage, the audit log, erasures; the figures of monitoring; drift.
+    sessions, lineage, retraining, the audit log, erasures; the figures of monitoring; drift.
     """

@@ -653,3 +653,51 @@ drift_findings = sa.Table(
     sa.Column("detail", sa.Text, nullable=False, comment="In words."),
     comment="What moved, by how much, and what makes it.",
 )
+
+retrainings = sa.Table(
+    "retrainings",
+    results,
+    _id("retraining_id", "Internal number."),
+    sa.Column("started_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="Start."),
+    sa.Column("finished_at", sa.DateTime(timezone=True), comment="End; null: running, or killed."),
+    sa.Column(
+        "status",
+        sa.Text,
+        nullable=False,
+        comment="running, held, data_refused, unchanged, not_blessed, not_better, in_shadow or failed.",
+    ),
+    sa.Column("triggers", pg.JSONB, nullable=False, comment="Why: trigger, reason and numbers of each."),
+    sa.Column("champion", sa.BigInteger, nullable=False, comment="Stable version then; what it is compared with."),
+    sa.Column("model_version", sa.BigInteger, comment="What was trained and pushed; null: nothing."),
+    sa.Column("reason", sa.Text, comment="Why it ended so."),
+    sa.Index("retrainings_by_status", "status", "retraining_id"),
+    comment="One row an attempt to train a successor, and what came of it (pipelines.retrain).",
+)
+
+retraining_steps = sa.Table(
+    "retraining_steps",
+    results,
+    sa.Column("retraining_id", sa.ForeignKey("retrainings.retraining_id"), primary_key=True, comment="Of."),
+    sa.Column("ordinal", sa.Integer, primary_key=True, autoincrement=False, comment="1, 2, ... in order."),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When it ended."),
+    sa.Column("step", sa.Text, nullable=False, comment="policy, data, train, evaluate or release."),
+    sa.Column("passed", sa.Boolean, nullable=False, comment="Whether the attempt goes on."),
+    sa.Column("reason", sa.Text, nullable=False, comment="Why."),
+    sa.Column("numbers", pg.JSONB, nullable=False, comment="What that was based on."),
+    comment="Steps of an attempt, as far as it got. Rows are only added.",
+)
+
+retraining_requests = sa.Table(
+    "retraining_requests",
+    results,
+    _id("request_id", "Internal number."),
+    sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When first."),
+    sa.Column("requested_by", sa.Text, nullable=False, comment="Who, as signed in."),
+    sa.Column("source", sa.Text, nullable=False, comment="alertmanager."),
+    sa.Column("fingerprint", sa.Text, nullable=False, comment="The alert group's key: one open request each."),
+    sa.Column("reason", sa.Text, nullable=False, comment="In words."),
+    sa.Column("detail", pg.JSONB, nullable=False, comment="Labels and annotations of the alerts."),
+    sa.Column("retraining_id", sa.BigInteger, comment="Attempt that took it up; null: open."),
+    sa.Index("retraining_requests_open", "fingerprint", unique=True, postgresql_where=sa.text("retraining_id IS NULL")),
+    comment="Alerts that asked for a new version; the next run of pipelines.retrain takes them up.",
+)

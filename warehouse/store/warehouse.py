@@ -6,6 +6,7 @@ from warehouse.store.ingest_queries import IngestQueries
 from warehouse.store.lineage_queries import SpanQueries
 from warehouse.store.monitoring_queries import MonitoringWarehouse
 from warehouse.store.recording_queries import RecordingQueries
+from warehouse.store.retraining_queries import RetrainingWarehouse
 from warehouse.store.review_page_queries import ReviewPageWindows
 from warehouse.store.strip_queries import StripQueries
 from warehouse.store.upload_queries import UploadQueries
@@ -21,5 +22,6 @@ class Warehouse(
     MonitoringWarehouse,
     SpanQueries,
     DriftWarehouse,
+    RetrainingWarehouse,
 ):
     """Recordings, their windows and signal, patients and splits, labels, data spans, uploads; monitoring's figures."""

@@ -18,7 +18,7 @@ from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
 from warehouse.store.connection import copy_out
 from warehouse.store.label_queries import LabelQueries
-from warehouse.store.records import DataSpan, LabelUse, WindowSet
+from warehouse.store.records import DataSpan, LabelUse, SpanChoice, WindowSet
 from warehouse.store.window_block import WindowBlock, block_from_columns, block_kinds
 
 _WINDOW_SETS = sa.select(
@@ -226,28 +226,27 @@ class WindowQueries(LabelQueries):
             "unusable_windows": sum(s.n_rejected for s in sets),
         }
 
-    def freeze_span(self, feature_version: str, max_windows: int = 0, reviewed: str = "ignore") -> DataSpan:
+    def freeze_span(
+        self,
+        feature_version: str,
+        max_windows: int = 0,
+        reviewed: str = "ignore",
+        choice: SpanChoice | None = None,
+    ) -> DataSpan:
         """Numbers what a training run that starts now would see; the same data gives the same span.
 
         Args:
             max_windows: at most this many windows of each split are used; 0 for all. Part of the span's identity.
             reviewed: how reviewers' labels are used: ignore, or a policy of `LabelUse`. Part of it too, once there
                 are such labels.
+            choice: which windows; None for all of all current recordings.
         """
-        of_sets = "FROM windows WHERE window_id >> :bits = ANY(:sets) GROUP BY window_id >> :bits"
-        label_counts = sa.text(f"SELECT window_id >> :bits AS window_set_id, aami_class, count(*) AS n {of_sets}, 2")
-        label_digests = sa.text(
-            "SELECT window_id >> :bits AS window_set_id, "
-            f"md5(string_agg(CAST(aami_class AS text), '' ORDER BY window_id)) AS digest {of_sets}"
-        )
         sets = self.window_sets(feature_version)
-        wanted: dict[str, Any] = {"bits": t.BEAT_BITS, "sets": [s.window_set_id for s in sets]}
-        until = 0 if reviewed == "ignore" else self.newest_label(wanted["sets"])
+        if choice is not None:
+            sets = [s for s in sets if s.window_set_id in choice.ranges]
+        until = 0 if reviewed == "ignore" else self.newest_label([s.window_set_id for s in sets])
         with self.transaction() as connection:
-            labels: dict[int, dict[str, int]] = {}
-            for row in connection.execute(label_counts, wanted):
-                labels.setdefault(row.window_set_id, {})[row.aami_class] = row.n
-            digests = {row.window_set_id: row.digest for row in connection.execute(label_digests, wanted)}
+            labels, digests = _labels_of_span(connection, sets, choice)
             content: dict[str, Any] = {
                 "feature_version": feature_version,
                 "max_windows": max_windows,
@@ -256,18 +255,21 @@ class WindowQueries(LabelQueries):
                         "window_set_id": s.window_set_id,
                         "recording": s.recording,
                         "split": s.split,
-                        "n_windows": s.n_windows,
+                        "n_windows": s.n_windows if choice is None else sum(labels.get(s.window_set_id, {}).values()),
                         "simulated": s.simulated,
                         "labels": dict(sorted(labels.get(s.window_set_id, {}).items())),
                         "labels_md5": digests.get(s.window_set_id),  # which beat has which
+                        **({} if choice is None else {"ranges": [list(r) for r in choice.ranges[s.window_set_id]]}),
                     }
                     for s in sets
                 ],
             }
+            if choice is not None:
+                content["choice"] = {"words": choice.words}
             if until:
                 content["labels"] = {"policy": reviewed, "until": until}
             digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-            n_windows = sum(s.n_windows for s in sets)
+            n_windows = sum(entry["n_windows"] for entry in content["window_sets"])
             row_values = {
                 "digest": digest,
                 "feature_version": feature_version,
@@ -309,6 +311,40 @@ class WindowQueries(LabelQueries):
                 f"data span {span}", "does not exist", "Run `python -m pipelines.train`, which makes one."
             )
         return DataSpan(row.span, row.digest, row.n_windows, row.content)
+
+
+def _labels_of_span(
+    connection: sa.Connection, sets: Sequence[WindowSet], choice: SpanChoice | None
+) -> tuple[dict[int, dict[str, int]], dict[int, str]]:
+    """Windows by class, and a digest of which beat has which, of each window set."""
+    every = choice is None
+    ranges = [
+        s.id_range(first, stop)
+        for s in sets
+        for first, stop in (((0, t.MAX_BEATS),) if choice is None else choice.ranges[s.window_set_id])
+    ]
+    wanted: dict[str, Any] = {"bits": t.BEAT_BITS}
+    if every:
+        wanted["sets"] = [s.window_set_id for s in sets]
+        source = "FROM windows WHERE window_id >> :bits = ANY(:sets)"
+    else:
+        wanted |= {"first": [first for first, _ in ranges], "stop": [stop for _, stop in ranges]}
+        source = (
+            "FROM unnest(CAST(:first AS bigint[]), CAST(:stop AS bigint[])) AS r(first, stop) "
+            "JOIN windows ON window_id >= r.first AND window_id < r.stop"
+        )
+    counts = sa.text(
+        f"SELECT window_id >> :bits AS window_set_id, aami_class, count(*) AS n {source} GROUP BY window_id >> :bits, 2"
+    )
+    digests = sa.text(
+        "SELECT window_id >> :bits AS window_set_id, "
+        f"md5(string_agg(CAST(aami_class AS text), '' ORDER BY window_id)) AS digest {source} "
+        "GROUP BY window_id >> :bits"
+    )
+    labels: dict[int, dict[str, int]] = {}
+    for row in connection.execute(counts, wanted):
+        labels.setdefault(row.window_set_id, {})[row.aami_class] = row.n
+    return labels, {row.window_set_id: row.digest for row in connection.execute(digests, wanted)}
 
 
 def _window_set(row: Any) -> WindowSet:

@@ -60,6 +60,8 @@ OPERATIONS = {
     ("get", "/exports/episodes/{episode_id}/fhir"): "export_episode_as_fhir",
     ("get", "/models"): "list_models",
     ("get", "/models/{model_version}"): "get_model",
+    ("get", "/retraining"): "list_retrainings",
+    ("post", "/retraining/alerts"): "receive_alerts",
     ("get", "/models/{model_version}/card.md"): "get_model_card_text",
     ("get", "/models/{model_version}/lineage"): "get_model_lineage",
     ("get", "/models/{model_version}/datasheet"): "get_datasheet",
