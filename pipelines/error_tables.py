@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from configs import contract
 from pipelines.error_beats import ScoredBeats, StrArray
 
 BoolArray = npt.NDArray[np.bool_]
@@ -77,6 +78,30 @@ def error_table(
             }
         )
     return ErrorTable(name, rows)
+
+
+def most_errors(beats: ScoredBeats, threshold: float, most: int = 10) -> dict[str, list[dict[str, Any]]]:
+    """Which recordings and symbols have most false alarms, and most misses.
+
+    Returns:
+        For "false alarms" and "misses": group, errors, beats of the group, means over the errors of each part, and the
+        share of them that came earlier than nine tenths of the previous RR intervals' median.
+    """
+    kinds = np.char.add(np.char.add(beats.data.recording, " "), beats.symbol)
+    rr = beats.data.inputs[contract.RR]
+    previous, median = (rr[:, contract.RR_COLUMNS.index(name)] for name in ("rr_prev_s", "rr_median_s"))
+    early = (previous > 0) & (previous < 0.9 * median)
+    flagged, anomalous = beats.score >= threshold, beats.data.anomalous
+    found = {}
+    for name, wrong in {"false alarms": flagged & ~anomalous, "misses": ~flagged & anomalous}.items():
+        groups = []
+        for kind in np.unique(kinds[wrong]):
+            own = wrong & (kinds == kind)
+            parts = dict(zip(contract.PART_NAMES, beats.parts[own].mean(axis=0).tolist(), strict=True))
+            counts = {"group": str(kind), "errors": int(own.sum()), "beats": int((kinds == kind).sum())}
+            groups.append({**counts, **parts, "early": float(early[own].mean())})
+        found[name] = sorted(groups, key=lambda group: -group["errors"])[:most]
+    return found
 
 
 def auc_lost(anomalous: BoolArray, score: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from configs import cli
+from configs.contract import PART_NAMES
 from configs.errors import ConfigurationError
 from configs.settings import load_settings
 
@@ -78,7 +79,7 @@ def main(
 
 def examine(beats: Any, threshold: float) -> Figures:
     """All figures about the errors of scored beats (`error_beats.ScoredBeats`); what is in it can be JSON."""
-    from pipelines.error_tables import by_own_normals, error_tables, largest_losses, without
+    from pipelines.error_tables import by_own_normals, error_tables, largest_losses, most_errors, without
 
     recording, aami_class = beats.data.recording, beats.data.aami_class
     kinds = {
@@ -91,6 +92,7 @@ def examine(beats: Any, threshold: float) -> Figures:
     return {
         "tables": {table.name: list(table.rows) for table in error_tables(beats, threshold)},
         "losses": largest_losses(beats),
+        "most": most_errors(beats, threshold),
         "without": without(beats, kinds),
         "by_own_normals": by_own_normals(beats),
     }
@@ -137,6 +139,18 @@ def as_markdown(figures: Figures) -> str:
         ("nothing; ranked among its own normal beats", 0, _number(own["roc_auc"]), _number(own["average_precision"]))
     )
     lines += [*_table(("left out", "beats", "ROC-AUC", "average precision"), rows), ""]
+    lines += [
+        "### Which beats",
+        "",
+        "Most errors by recording and annotation symbol, and what the parts add on average.",
+        "",
+    ]
+    for name, groups in figures["most"].items():
+        rows = [
+            (g["group"], g["errors"], g["beats"], *(f"{g[part]:.2f}" for part in PART_NAMES), f"{g['early']:.0%}")
+            for g in groups
+        ]
+        lines += [*_table((name, "errors", "of", *PART_NAMES, "came early"), rows), ""]
     for name, groups in figures["tables"].items():
         rows = [
             (g["group"], g["normal"], _share(g["false_alarms"], g["normal"]), g["anomalous"],

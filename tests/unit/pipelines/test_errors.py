@@ -13,7 +13,7 @@ from pipelines import errors
 from pipelines.benchmark_data import to_dataset
 from pipelines.error_beats import ScoredBeats, TestRecording, offsets
 from pipelines.error_sheets import BEFORE_S, MM_A_MV, MM_A_SECOND, draw_sheet
-from pipelines.error_tables import auc_lost, by_own_normals, error_tables, largest_losses, without
+from pipelines.error_tables import auc_lost, by_own_normals, error_tables, largest_losses, most_errors, without
 from pipelines.learning_curve import PATIENTS, TRAINING_RECORDS, draws_of
 from warehouse.signal.windows import empty_windows
 
@@ -98,6 +98,14 @@ def test_losses_name_recording_and_class_and_leaving_beats_out_is_measured(beats
     rows = without(beats, {"F beats": KINDS == "F"})
     assert [row["beats"] for row in rows] == [0, 1]
     assert rows[1]["roc_auc"] == pytest.approx(roc_auc_score(KINDS[KINDS != "F"] == "V", SCORES[KINDS != "F"]))
+
+
+def test_most_errors_say_what_they_were_made_of(beats):
+    found = most_errors(beats, THRESHOLD)
+    alarm = found["false alarms"][0]
+    assert (alarm["group"], alarm["errors"], alarm["beats"]) == ("100 N", 2, 9)
+    assert (alarm["shape"], alarm["context"], alarm["timing"], alarm["early"]) == (0.25, -0.5, 1.0, 0.0)
+    assert [row["group"] for row in found["misses"]] == ["100 F", "100 V"]
 
 
 def test_the_worst_are_the_highest_normal_and_the_lowest_anomalous_scores(beats):
