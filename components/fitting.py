@@ -14,6 +14,7 @@ from components import preprocessing as p
 from components.anomaly_model import AnomalyModel, Parts
 from components.autoencoder import Architecture, build_autoencoder, masked_pseudo_huber
 from components.calibration import PRESETS, fit_tail, threshold_at
+from components.flops import flops_per_example
 from configs.contract import FeatureSpec
 from configs.errors import DataInvalidError
 from configs.settings import TrainingSettings
@@ -64,6 +65,7 @@ def fit_model(
         "presets": {f"{rate:g}": threshold_at(rate) for rate in PRESETS},
         "normal_windows": {"train": len(train[p.MASK]), "calibration": len(held_out[p.MASK])},
         "parameters": sum(ae.count_params() for ae in model.autoencoders().values()),
+        "flops_per_window": sum(flops_per_example(ae) for ae in model.autoencoders().values()),
         "training_seconds": round(time.monotonic() - started, 1),
         "calibration_raw": calibration.raw.tolist(),
         "calibration_score": calibration.score.tolist(),

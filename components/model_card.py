@@ -103,6 +103,7 @@ def build_card(
             "version": model_version,
             "type": "autoencoders with template distance and rhythm term, calibrated on held-out normal beats",
             "parameters": calibration["parameters"],
+            "flops_per_window": calibration["flops_per_window"],
             "code_digest": code_digest,
             "git_revision": git_revision,
             "software": dict(software),

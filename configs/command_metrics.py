@@ -9,7 +9,6 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.error import URLError
 
 from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway, write_to_textfile
@@ -76,7 +75,8 @@ def _measure(metrics: CommandMetrics, seconds: float, began: float) -> None:
 def _leave(registry: CollectorRegistry, name: str, settings: MonitoringSettings) -> None:
     if settings.textfile_dir is not None:
         try:
-            write_to_textfile(str(Path(settings.textfile_dir) / f"ecg_{name}.prom"), registry)
+            settings.textfile_dir.mkdir(parents=True, exist_ok=True)
+            write_to_textfile(str(settings.textfile_dir / f"ecg_{name}.prom"), registry)
         except OSError as error:
             cli.note(f"metrics not written: {settings.textfile_dir}: {error.strerror} (monitoring.textfile_dir)")
     if settings.pushgateway is not None:

@@ -322,6 +322,7 @@ class MonitoringSettings(_Section):
         description="Port of `pipelines.score --watch`; 0 serves none. The API's are at its /metrics.",
     )
     exporter_port: int = Field(9102, ge=1, le=65535, description="Port of `python -m monitoring.exporter`.")
+    drift_port: int = Field(9103, ge=0, le=65535, description="Port of `monitoring.drift --watch`; 0 serves none.")
     textfile_dir: Path | None = Field(
         None,
         description="Folder of node-exporter's textfile collector: ingest, training and batch scoring write their "

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from rich.table import Table
 
 from configs import cli
 from configs.contract import FeatureSpec
 from configs.errors import EcgError, RequestError
 from configs.settings import Settings, load_settings
+from monitoring.database_metrics import DatabaseMetrics
 from monitoring.drift_concept import concept_candidates
 from monitoring.drift_encoder import ENCODER_FILE, Encoder, load_encoder
 from monitoring.drift_features import Stream
@@ -23,6 +25,8 @@ from monitoring.drift_live import read_stream
 from monitoring.drift_reference import EXTRA, REFERENCE_FILE, Reference, load_reference
 from monitoring.drift_report import write_report
 from monitoring.drift_tests import RECORDING, Detection, Finding, detect
+from monitoring.http import serve_metrics_if_free
+from monitoring.metrics import new_registry
 from warehouse.store import Stores, open_stores
 from warehouse.store.drift_queries import LiveRecording
 from warehouse.store.records import ModelVersion
@@ -202,7 +206,11 @@ def main(
         if watch:
             if json_file or html_file:
                 raise RequestError("--watch", "writes no files", "Leave out --json and --html, or run it once.")
-            _watch(monitor, settings.drift.every_s)
+            registry = new_registry(settings.data_dir)
+            DatabaseMetrics(registry).watch(stores)
+            chosen = settings.monitoring
+            with serve_metrics_if_free(registry, chosen.host, chosen.drift_port, "monitoring.drift_port"):
+                _watch(monitor, settings.drift.every_s, registry)
             return
         comparisons = monitor.compare()
         if html_file is not None:
@@ -211,15 +219,19 @@ def main(
     _show(comparisons)
 
 
-def _watch(monitor: DriftMonitor, every_s: float) -> None:
+def _watch(monitor: DriftMonitor, every_s: float, registry: CollectorRegistry) -> None:
+    duration = Gauge("ecg_drift_last_comparison_duration_seconds", "Comparing all sites.", registry=registry)
+    failures = Counter("ecg_drift_failures", "Comparisons that failed.", ("error",), registry=registry)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     while True:
         try:
-            for comparison in monitor.compare():
-                cli.note(_summary(comparison))
+            with duration.time():
+                for comparison in monitor.compare():
+                    cli.note(_summary(comparison))
         except EcgError as error:  # what is not there now may be there in ten minutes
+            failures.labels(type(error).__name__).inc()
             cli.note(f"not compared: {error}")
         if stop.wait(every_s):
             return

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, start_http_server
 
+from configs import cli
 from configs.errors import ConfigurationError
 
 
@@ -31,3 +32,18 @@ def serve_metrics(registry: CollectorRegistry, host: str, port: int, setting: st
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def serve_metrics_if_free(registry: CollectorRegistry, host: str, port: int, setting: str) -> Iterator[None]:
+    """Serves `/metrics` while the block runs, unless the port is 0.
+
+    Where it cannot be had, such as by a second process of the kind on one machine, a line says so, and the block runs.
+    """
+    with contextlib.ExitStack() as stack:
+        if port:
+            try:
+                stack.enter_context(serve_metrics(registry, host, port, setting))
+            except ConfigurationError as error:
+                cli.note(f"No metrics are served: {error}")
+        yield

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from prometheus_client import CollectorRegistry
 
 from configs import cli, contract
 from configs.command_metrics import CommandMetrics, command_metrics
 from configs.contract import FeatureSpec
-from configs.errors import EXIT_DATA, ConfigurationError, NotFoundError, RequestError
-from configs.settings import MonitoringSettings, Settings, load_settings
+from configs.errors import EXIT_DATA, NotFoundError, RequestError
+from configs.settings import Settings, load_settings
 from monitoring.database_metrics import DatabaseMetrics
-from monitoring.http import serve_metrics
+from monitoring.http import serve_metrics_if_free
 from monitoring.metrics import new_registry
 from pipelines.scoring_blocks import ScoringJob
 from pipelines.stages import find_error, logs_to
@@ -131,23 +130,13 @@ def watch_until_stopped(settings: Settings, stores: Stores) -> None:
         signal.signal(number, lambda *_: stop.set())
     registry = new_registry(settings.data_dir)
     DatabaseMetrics(registry).watch(stores)
-    with _metrics_served(settings.monitoring, registry), logs_to(_log_path(settings)):
+    chosen = settings.monitoring
+    served = serve_metrics_if_free(registry, chosen.host, chosen.scorer_port, "monitoring.scorer_port")
+    with served, logs_to(_log_path(settings)):
         from pipelines.watch import Watcher
 
         scored = Watcher(settings, stores, cli.note, registry).run(stop)
     cli.note(f"Stopped; {scored} windows were scored")
-
-
-@contextlib.contextmanager
-def _metrics_served(chosen: MonitoringSettings, registry: CollectorRegistry) -> Iterator[None]:
-    """Serves metrics; a second scorer on the same machine, whose port is taken, says so and works without."""
-    with contextlib.ExitStack() as stack:
-        if chosen.scorer_port:
-            try:
-                stack.enter_context(serve_metrics(registry, chosen.host, chosen.scorer_port, "monitoring.scorer_port"))
-            except ConfigurationError as error:
-                cli.note(f"No metrics are served: {error}")
-        yield
 
 
 def score(

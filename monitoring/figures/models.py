@@ -18,7 +18,9 @@ def figures(context: FigureContext) -> Iterable[Metric]:
     )
     gauges.describe("ecg_model_parameters", "Weights that training fitted.", "model_version")
     gauges.describe(
-        "ecg_model_flops", "Floating-point operations to score one window, where the card says.", "model_version"
+        "ecg_model_flops",
+        "Floating-point operations of its networks for one window; older cards: none.",
+        "model_version",
     )
     gauges.describe("ecg_model_threshold_score", "Score from which a beat is flagged.", "model_version")
     gauges.describe("ecg_model_registered_timestamp_seconds", "When it was pushed.", "model_version")

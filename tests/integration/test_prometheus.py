@@ -98,15 +98,16 @@ def _review(world, window_set):
 
 
 @pytest.fixture
-def services(new_stores, tmp_path, start_cli, run_cli):
-    """API, watching scorer and exporter, over recordings that are scored, reviewed and compared; gives their ports."""
+def services(new_stores, tmp_path, start_cli):
+    """API, scorer, exporter and drift monitor, over what is scored and reviewed; gives their ports."""
     world = ReleaseWorld(new_stores(), tmp_path / "data")
     world.push(1, scale=0.08)
     _complete_card(world)
-    ports = {job: free_port() for job in ("ecg-api", "ecg-scorer", "ecg-exporter")}
+    ports = {job: free_port() for job in ("ecg-api", "ecg-scorer", "ecg-exporter", "ecg-drift")}
     env = {
         **world.env, "ECG_MONITORING__SCORER_PORT": str(ports["ecg-scorer"]), "ECG_MONITORING__CACHE_S": "1",
         "ECG_MONITORING__EXPORTER_PORT": str(ports["ecg-exporter"]),
+        "ECG_MONITORING__DRIFT_PORT": str(ports["ecg-drift"]),
     }  # fmt: skip
     processes = [
         start_cli("api", "--port", ports["ecg-api"], env=env),
@@ -117,8 +118,9 @@ def services(new_stores, tmp_path, start_cli, run_cli):
     until(lambda: len(world.stores.results.finished_window_sets(1)) == 2, "the scorer scores", processes=processes)
     _unflag_some(world, window_sets[0])
     _review(world, window_sets[0])
-    assert run_cli("monitoring.drift", env=env).code == 0
-    with httpx.Client(base_url=f"http://127.0.0.1:{ports['ecg-api']}") as api:
+    processes.append(start_cli("monitoring.drift", "--watch", env=env))
+    until(world.stores.results.latest_drift_runs, "live windows are compared", processes=processes)
+    with httpx.Client(base_url=f"http://127.0.0.1:{ports['ecg-api']}", timeout=60) as api:
         until(lambda: api.get("/health/ready").status_code == 200, "the API is ready", processes=processes)
         found = api.get("/anomalies").json()["items"]
         assert api.get(f"/anomalies/{found[0]['id']}").status_code == 200, "the model explains"
@@ -135,12 +137,12 @@ def ask(services, tmp_path, start):
     )  # fmt: skip
 
     def get(path, **parameters):
-        answer = httpx.get(f"http://127.0.0.1:{at}/api/v1/{path}", params=parameters).json()
+        answer = httpx.get(f"http://127.0.0.1:{at}/api/v1/{path}", params=parameters, timeout=60).json()
         assert answer["status"] == "success", (parameters, answer)
         return answer["data"]
 
-    up = "sum(up) == 3 and min(count_over_time(up[1m])) >= 4"
-    until(lambda: get("query", query=up)["result"], "all three are scraped, some times")
+    up = "sum(up) == 4 and min(count_over_time(up[1m])) >= 4"
+    until(lambda: get("query", query=up)["result"], "all four are scraped, some times")
     return get
 
 
@@ -166,8 +168,11 @@ def test_every_query_of_every_dashboard_finds_series(ask, services):
 
 def _names_and_units(metadata):
     """Prometheus' conventions: only counters end in _total (OpenMetrics: without it), base units, help texts."""
+    documented = (PROJECT / "docs" / "monitoring.md").read_text("utf-8")
     ours = {name: one[0] for name, one in metadata.items() if name.startswith("ecg_")}
     assert len(ours) > 80
+    missing = sorted(name for name in ours if f"`{name}" not in documented)
+    assert not missing, f"docs/monitoring.md does not know {', '.join(missing)}"
     for name, one in ours.items():
         assert one["help"], name
         assert one["type"] == "counter" or not name.endswith("_total"), name
@@ -187,7 +192,7 @@ def _fifty_clients(ports):
     for port in ports.values():
         with ThreadPoolExecutor(50) as clients:
             answers = list(
-                clients.map(lambda _, p=port: httpx.get(f"http://127.0.0.1:{p}/metrics", timeout=30), range(50))
+                clients.map(lambda _, p=port: httpx.get(f"http://127.0.0.1:{p}/metrics", timeout=60), range(50))
             )
         assert {answer.status_code for answer in answers} == {200}
         assert all("ecg_build_info" in answer.text for answer in answers)

@@ -88,6 +88,7 @@ def test_a_blessed_model_is_pushed_registered_and_has_its_card(settings, stores,
     assert {"recording=sim004", "aami_class=N", "leads=MLII,V1"} <= set(card["slices"])
     assert {key.split("=")[0] for key in card["slices"]} == set(contract.SLICE_FEATURES)
     assert card["model"]["parameters"] < 150_000
+    assert 1.5 < card["model"]["flops_per_window"] / card["model"]["parameters"] < 2.5, "dense: a multiply-add a weight"
     assert all(Path(uri).exists() for uri in card["artifacts"].values())
 
 

@@ -29,6 +29,7 @@ def run(settings, end=None):
 
 
 def test_a_run_leaves_a_file(tmp_path):
+    tmp_path = tmp_path / "made"
     run(MonitoringSettings(textfile_dir=tmp_path))
     found = read(tmp_path)
     assert found["ecg_command_success", "train"] == 1
@@ -56,7 +57,8 @@ def test_nothing_is_left_where_nothing_is_set():
 
 
 def test_metrics_that_cannot_be_left_do_not_fail_the_command(tmp_path, capsys):
-    run(MonitoringSettings(textfile_dir=tmp_path / "missing", pushgateway="http://127.0.0.1:9"))
+    (tmp_path / "file").touch()
+    run(MonitoringSettings(textfile_dir=tmp_path / "file", pushgateway="http://127.0.0.1:9"))
     said = capsys.readouterr().err
     assert "monitoring.textfile_dir" in said
     assert "monitoring.pushgateway" in said
