@@ -15,6 +15,7 @@ import psycopg2
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from psycopg2 import errors as pg_errors
 
@@ -166,12 +167,15 @@ def make_engine(url: str, *, pool_size: int = 5, query_timeout_s: float | None =
     )
 
 
-def migrate(url: str, kind: str) -> None:
-    """Brings the schema of one database up to date; processes that start together wait for each other.
+def migrate(url: str, kind: str, revision: str = "head") -> None:
+    """Brings the schema of one database up to date, or back; processes that start together wait for each other.
+
+    All of it is one transaction: a process that is killed in the middle has changed nothing.
 
     Args:
         url: of the database.
         kind: `warehouse` or `results`.
+        revision: to go to, forward or back; what later ones added is lost on the way back, and nothing else.
 
     Raises:
         DatabaseUnavailableError: it does not answer, or was made by a newer version of this platform.
@@ -183,7 +187,9 @@ def migrate(url: str, kind: str) -> None:
         config.set_main_option("script_location", str(MIGRATIONS / kind))
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            known = MigrationContext.configure(connection).get_current_revision()
+            go = command.downgrade if revision != "head" and known is not None and revision < known else command.upgrade
+            go(config, revision)
         except CommandError as error:
             raise DatabaseUnavailableError(
                 _shown(engine.url),
