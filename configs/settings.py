@@ -205,6 +205,7 @@ class DriftSettings(_Section):
     )
     windows_per_recording: int = Field(5000, ge=100, description="Newest windows of a recording that are looked at.")
     reference_recordings: int = Field(300, ge=5, description="Recordings a reference is made of, at most.")
+    skew_windows: int = Field(20_000, ge=100, description="Windows that `python -m pipelines.skew` looks at, a site.")
     least_reviews: int = Field(
         50, ge=10, description="Reviewed beats that concept drift needs, in each of the two periods it compares."
     )

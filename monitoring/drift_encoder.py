@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +98,7 @@ def load_encoder(file: Path) -> Encoder | None:
                 (str(kind), arrays[f"kernel_{i}"], arrays[f"bias_{i}"]) for i, kind in enumerate(arrays["kinds"])
             )
             return Encoder(arrays["scale"], bool(arrays["own_size"]), int(arrays["pad_samples"]), layers)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise ModelUnavailableError(
             str(file), f"is damaged ({error})", "Restore the model's folder from a backup, or train again."
         ) from error

@@ -10,6 +10,7 @@ from api.openapi import answers
 from api.queries import MAX_ID, Name
 from api.schemas.drift import Drift, DriftComparison, DriftComparisonList, DriftFinding
 from configs.errors import NotFoundError
+from warehouse.store.drift_queries import BY_REFERENCE, BY_SKEW
 
 router = APIRouter(tags=["drift"])
 
@@ -31,19 +32,21 @@ def get_drift(
 ) -> Drift:
     """What has moved since the model was trained, as the newest comparison found it."""
     results = services.stores.results
-    runs = results.drift_runs(site=principal.site, drift_run_id=drift_run_id)
-    if not runs:
-        if drift_run_id is not None:
-            raise NotFoundError(f"comparison {drift_run_id}", "does not exist", "GET /drift/comparisons lists them.")
-        return Drift(comparison=None, items=[])
+    runs = results.drift_runs(
+        site=principal.site, method=BY_REFERENCE if drift_run_id is None else None, drift_run_id=drift_run_id
+    )
+    if drift_run_id is not None and not runs:
+        raise NotFoundError(f"comparison {drift_run_id}", "does not exist", "GET /drift/comparisons lists them.")
+    looked_at = runs if drift_run_id is not None else [*runs, *results.drift_runs(site=principal.site, method=BY_SKEW)]
     wanted = {"kind": kind, "drift": drift, "scope": scope, "lead": lead}
     found = [
         DriftFinding.model_validate(in_utc(row))
-        for row in results.drift_findings(runs[0]["drift_run_id"])
+        for run in looked_at
+        for row in results.drift_findings(run["drift_run_id"])
         if all(value is None or row[name] == value for name, value in wanted.items())
         and (device is None or device in row["devices"])
     ]
-    return Drift(comparison=DriftComparison.model_validate(in_utc(runs[0])), items=found)
+    return Drift(comparison=DriftComparison.model_validate(in_utc(runs[0])) if runs else None, items=found)
 
 
 @router.get("/drift/comparisons", responses=answers(422, 503))

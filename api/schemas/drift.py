@@ -12,6 +12,7 @@ class DriftComparison(Response):
     """A comparison of the windows that came in lately with the reference of a model version."""
 
     drift_run_id: int = Field(examples=[1])
+    method: Literal["reference", "skew"] = Field(description="skew: TFDV's statistics of the training run.")
     model_version: ModelVersionNumber
     at: datetime = Field(description="UTC.")
     arrived_after: datetime = Field(description="Recordings that came since are live. UTC.")
@@ -41,8 +42,12 @@ class DriftFinding(Response):
     after: float = Field(description="Mean of live windows, or after the change.", examples=[0.101])
     unit: str = Field(description="Of both; empty for none.", examples=["mV"])
     effect: float = Field(description="The difference in spreads of single windows.", examples=[9.4])
-    p_value: float = Field(description="Of this test alone.", examples=[1e-9])
-    adjusted: float = Field(description="Over all tests of the comparison (Benjamini-Hochberg).", examples=[1e-6])
+    p_value: float | None = Field(
+        description="Of this test alone; null: skew is measured, not tested.", examples=[1e-9]
+    )
+    adjusted: float | None = Field(
+        description="Over all tests of the comparison (Benjamini-Hochberg); null likewise.", examples=[1e-6]
+    )
     windows: int = Field(description="Live windows the test saw.", examples=[9000])
     recordings: list[int] = Field(description="recording_id of those that make it, most telling first.", examples=[[1]])
     devices: list[str] = Field(description="Their devices.", examples=[["holter-7"]])
@@ -55,7 +60,7 @@ class DriftFinding(Response):
 
 
 class Drift(Response):
-    """The newest comparison, and what moved: surest first."""
+    """The newest comparison with the reference, and what moved: surest first; then training/serving skew."""
 
     comparison: DriftComparison | None = Field(description="Null: none was made yet.")
     items: list[DriftFinding]

@@ -1,11 +1,12 @@
 """What the newest comparison with the reference found, by site; and what it could not compare."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
 from monitoring.figures.base import FigureContext, Gauges
+from warehouse.store.drift_queries import BY_REFERENCE
 
 _KINDS: Final = ("gradual", "sudden")
 _DRIFTS: Final = ("input", "prediction", "concept", "skew")
@@ -33,20 +34,25 @@ def figures(context: FigureContext) -> Iterable[Metric]:
     gauges.describe(
         "ecg_drift_device_findings", "What moved on a device, against the reference.", "site", "device", "lead"
     )
+    newest: dict[str, list[int]] = {}
     for run in context.stores.results.latest_drift_runs():
         site = run["site"]
+        newest.setdefault(site, []).append(run["drift_run_id"])
+        if run["method"] != BY_REFERENCE:
+            continue
         gauges.set("ecg_drift_comparison_timestamp_seconds", run["at"].timestamp(), site)
         gauges.set("ecg_drift_reference_missing", run["status"] == "no_reference", site)
         for name in ("recordings", "windows", "tests"):
             gauges.set(f"ecg_drift_{name}", run[name], site)
         for reason in _GAPS:
             gauges.set("ecg_drift_gaps", run["gaps"].get(reason, 0), site, reason)
-        _findings(gauges, context, run["drift_run_id"], site)
+    for site, runs in newest.items():
+        _findings(gauges, context, runs, site)
     return gauges.families()
 
 
-def _findings(gauges: Gauges, context: FigureContext, run: int, site: str) -> None:
-    found = context.stores.results.drift_findings(run)
+def _findings(gauges: Gauges, context: FigureContext, runs: Sequence[int], site: str) -> None:
+    found = [row for run in runs for row in context.stores.results.drift_findings(run)]
     for kind in _KINDS:
         for drift in _DRIFTS:
             n = sum(row["kind"] == kind and row["drift"] == drift for row in found)
@@ -55,6 +61,8 @@ def _findings(gauges: Gauges, context: FigureContext, run: int, site: str) -> No
     devices: dict[tuple[str, str], int] = {}
     for row in found:
         what = (row["feature"], row["lead"])
+        if row["drift"] == "skew":  # its effect is no number of spreads
+            continue
         largest[what] = max(largest.get(what, 0.0), row["effect"], key=abs)
         if row["scope"] == "device":
             on = (row["subject"], row["lead"])

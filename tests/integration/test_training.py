@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -378,9 +379,9 @@ def _count(stores, table):
         return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
 
 
-def test_the_encoder_beside_the_model_gives_the_latent_space_of_the_autoencoder(model_dir, block):
-    """Checked by its decoder: what the model reconstructs of a window is a function of what the encoder gives."""
+def test_an_encoder_and_a_drift_reference_lie_beside_the_model(model_dir, block):
     from monitoring.drift_encoder import ENCODER_FILE, load_encoder
+    from monitoring.drift_reference import REFERENCE_FILE, load_reference
 
     encoder = load_encoder(model_dir / "assets.extra" / ENCODER_FILE)
     inputs = block.model_inputs()
@@ -388,3 +389,33 @@ def test_the_encoder_beside_the_model_gives_the_latent_space_of_the_autoencoder(
     assert latent.shape == (len(block), 8)
     assert np.isfinite(latent).all()
     assert (latent.std(axis=0) > 1e-3).any()
+    reference = load_reference(model_dir / "assets.extra" / REFERENCE_FILE)
+    features = {key.feature for key in reference.by_lead}
+    assert {"amplitude", "mains", "baseline", "polarity", "noise", "heart_rate", "latent_1", "latent_8"} <= features
+    assert "score" not in features  # three held-out patients do not tell how patients differ
+    assert set(reference.beats) == {"MLII", "V1"}
+    assert len(reference.window_sets) == 6
+
+
+def test_live_windows_are_compared_with_the_statistics_of_the_training_run(settings, stores, trained):
+    """Runs last: it adds recordings of another site."""
+    from dataclasses import replace
+
+    from configs.contract import SAMPLES
+    from pipelines.skew import compare_with_training
+
+    now = datetime.now(UTC)
+    (before,) = compare_with_training(settings, stores, now=now)
+    assert (before.site, before.status, before.windows) == ("main", "no_data", 0)
+    louder = []
+    for source in simulate_cohort(3, duration_s=120, sampling_rate_hz=360, seed=77):
+        header = replace(source.header, name=f"louder {source.header.name}")
+        louder.append(replace(source, header=header, samples=source.samples * np.float32(6)))
+    at_other_site = settings.model_copy(update={"site": "other"})
+    assert ingest(louder, at_other_site, stores, split="test").added == 3
+    reports = {report.site: report for report in compare_with_training(settings, stores, now=now)}
+    assert SAMPLES in {finding["feature"] for finding in reports["other"].findings}
+    (run,) = stores.results.drift_runs(site="other", method="skew")
+    assert (run["status"], run["tests"], run["recordings"]) == ("compared", 6, 3)
+    rows = stores.results.drift_findings(run["drift_run_id"])
+    assert {(row["drift"], row["adjusted"]) for row in rows} == {("skew", None)}

@@ -12,6 +12,9 @@ from warehouse.store.connection import Repository
 from warehouse.store.records import WindowSet
 from warehouse.store.window_queries import window_set_rows
 
+#: How a run compared.
+BY_REFERENCE, BY_SKEW = "reference", "skew"
+
 
 @dataclass(frozen=True)
 class LiveRecording:
@@ -72,10 +75,14 @@ class DriftResults(Repository):
                 connection.execute(t.drift_findings.insert(), [{**finding, **own} for finding in findings])
         return number
 
-    def drift_runs(self, *, site: str, drift_run_id: int | None = None, limit: int = 1) -> list[dict[str, Any]]:
-        """Runs of a site, newest first; only one when its number is given."""
+    def drift_runs(
+        self, *, site: str, method: str | None = None, drift_run_id: int | None = None, limit: int = 1
+    ) -> list[dict[str, Any]]:
+        """Runs of a site, newest first; of one method, or only one when its number is given."""
         r = t.drift_runs.c
         query = sa.select(t.drift_runs).where(r.site == site).order_by(r.drift_run_id.desc()).limit(limit)
+        if method is not None:
+            query = query.where(r.method == method)
         if drift_run_id is not None:
             query = query.where(r.drift_run_id == drift_run_id)
         with self.transaction() as connection:
@@ -98,10 +105,10 @@ class DriftResults(Repository):
             return [dict(row) for row in found]
 
     def latest_drift_runs(self) -> list[dict[str, Any]]:
-        """The newest run of every site."""
+        """The newest run of every site and method."""
         r = t.drift_runs.c
-        newest = sa.select(sa.func.max(r.drift_run_id)).group_by(r.site)
-        query = sa.select(t.drift_runs).where(r.drift_run_id.in_(newest)).order_by(r.site)
+        newest = sa.select(sa.func.max(r.drift_run_id)).group_by(r.site, r.method)
+        query = sa.select(t.drift_runs).where(r.drift_run_id.in_(newest)).order_by(r.site, r.method)
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -110,5 +117,5 @@ class DriftResults(Repository):
         f = t.drift_findings.c
         query = sa.select(t.drift_findings).where(f.drift_run_id == drift_run_id)
         with self.transaction() as connection:
-            rows = connection.execute(query.order_by(f.adjusted, f.drift_finding_id)).mappings()
+            rows = connection.execute(query.order_by(f.adjusted.nulls_last(), f.drift_finding_id)).mappings()
             return [dict(row) for row in rows]

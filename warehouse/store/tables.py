@@ -608,6 +608,9 @@ drift_runs = sa.Table(
     results,
     _id("drift_run_id", "Internal number."),
     _site(),
+    sa.Column(
+        "method", sa.Text, nullable=False, server_default="reference", comment="reference, or skew (TFDV's statistics)."
+    ),
     sa.Column("model_version", sa.BigInteger, nullable=False, comment="Whose reference was compared with."),
     sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=_now, comment="When."),
     sa.Column(
@@ -643,8 +646,8 @@ drift_findings = sa.Table(
     sa.Column("after", sa.Float, nullable=False, comment="Mean of live windows, or after the change."),
     sa.Column("unit", sa.Text, nullable=False, comment="Of both; '' for none."),
     sa.Column("effect", sa.Float, nullable=False, comment="The difference in spreads of single windows."),
-    sa.Column("p_value", sa.Float, nullable=False, comment="Of this test alone."),
-    sa.Column("adjusted", sa.Float, nullable=False, comment="Over all tests of the run (Benjamini-Hochberg)."),
+    sa.Column("p_value", sa.Float, comment="Of this test alone; null: skew is measured, not tested."),
+    sa.Column("adjusted", sa.Float, comment="Over all tests of the run (Benjamini-Hochberg); null likewise."),
     sa.Column("windows", sa.BigInteger, nullable=False, comment="Live windows the test saw."),
     sa.Column("recordings", pg.ARRAY(sa.BigInteger), nullable=False, comment="recording_id, most telling first."),
     sa.Column("devices", pg.ARRAY(sa.Text), nullable=False, comment="Their devices."),
