@@ -60,7 +60,7 @@ ROLES: Final[Mapping[str, Role]] = {
         Grants(),
     ),
     "ecg_trainer": Role(
-        "python -m pipelines.train, pipelines.retrain",
+        "python -m pipelines.train, pipelines.retrain, pipelines.skew",
         Grants(reads=True, hidden=("uploads",), writes={"data_spans": READ_WRITE, "labels": READ_WRITE}),
         Grants(
             reads=True,
@@ -68,7 +68,7 @@ ROLES: Final[Mapping[str, Role]] = {
             columns={"reviews": ("comment", "reviewer")},
             writes={
                 "model_versions": READ_WRITE, "model_*": READ_WRITE, "training_runs": READ_WRITE, "releases": "INSERT",
-                "audit_log": "INSERT", "review_states": "UPDATE", "retrain*": READ_WRITE,
+                "audit_log": "INSERT", "review_states": "UPDATE", "retrain*": READ_WRITE, "drift_*": READ_WRITE,
             },
         ),
     ),
