@@ -22,15 +22,15 @@ router = APIRouter(tags=["models"])
 def list_models(services: ServicesDep, principal: Reader) -> ModelList:
     """Pushed model versions, newest first."""
     results = services.stores.results
-    elsewhere = results.recordings_elsewhere(principal.site)
-    return ModelList(items=[_model(model, elsewhere) for model in results.models()])
+    here = results.recordings_here(principal.site)
+    return ModelList(items=[_model(model, here) for model in results.models()])
 
 
 @router.get("/models/{model_version}", responses=answers(404, 422, 503))
 def get_model(services: ServicesDep, principal: Reader, model_version: ModelVersionPath) -> Model:
     """One model version, with its card. Recordings of other sites are not named in it."""
     results = services.stores.results
-    return _model(results.models(model_version)[0], results.recordings_elsewhere(principal.site))
+    return _model(results.models(model_version)[0], results.recordings_here(principal.site))
 
 
 @router.get("/models/{model_version}/card.md", responses=answers(404, 422, 503), response_class=MarkdownResponse)
@@ -40,7 +40,7 @@ def get_model_card_text(services: ServicesDep, principal: Reader, model_version:
     return MarkdownResponse(as_markdown(f"Model card of {model.name}, version {model_version}", model.card))
 
 
-def _model(model: ModelVersion, elsewhere: Mapping[int, frozenset[str]]) -> Model:
+def _model(model: ModelVersion, here: Mapping[int, frozenset[str]]) -> Model:
     return Model(
         model_version=model.model_version,
         name=model.model_name,
@@ -49,16 +49,24 @@ def _model(model: ModelVersion, elsewhere: Mapping[int, frozenset[str]]) -> Mode
         data_span=model.data_span,
         digest=model.digest,
         registered_at=model.registered_at.astimezone(UTC),
-        card=_card_without(model.card, elsewhere.get(model.model_version, frozenset())),
+        card=dict(model.card)
+        if model.datasheet is None
+        else _card_of(model, here.get(model.model_version, frozenset())),
     )
 
 
-def _card_without(card: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """A model card that does not name these recordings."""
-    if not names:
-        return dict(card)
-    hidden = {f"{contract.RECORDING}={name}" for name in names}
-    recordings = card.get("data", {}).get("recordings", {})
-    shown = {split: [name for name in known if name not in names] for split, known in recordings.items()}
-    slices = {name: values for name, values in card.get("slices", {}).items() if name not in hidden}
-    return {**card, "data": {**card.get("data", {}), "recordings": shown}, "slices": slices}
+def _card_of(model: ModelVersion, names: frozenset[str]) -> dict[str, Any]:
+    """A version's card that names these recordings alone. Versions older than lineage have no data sheet: not here."""
+    card, prefix = model.card, f"{contract.RECORDING}="
+    shown = {}
+    if "data" in card:
+        recordings = card["data"].get("recordings", {})
+        kept = {split: [name for name in known if name in names] for split, known in recordings.items()}
+        shown["data"] = {**card["data"], "recordings": kept}
+    if "slices" in card:
+        shown["slices"] = {
+            name: values
+            for name, values in card["slices"].items()
+            if not name.startswith(prefix) or name.removeprefix(prefix) in names
+        }
+    return {**card, **shown}

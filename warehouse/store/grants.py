@@ -89,7 +89,7 @@ ROLES: Final[Mapping[str, Role]] = {
             hidden=("audit_log", "erasures"),
             writes={
                 "reviews": "INSERT", "review_states": "INSERT, UPDATE", "sessions": "INSERT, DELETE",
-                "api_keys": "UPDATE (last_used_at)", "audit_log": "INSERT",
+                "api_keys": "UPDATE (last_used_at)", "audit_log": "INSERT", "retraining_requests": "INSERT",
             },
         ),
         by_site=True,

@@ -67,8 +67,6 @@ class LineageQueries(Repository):
             " ORDER BY r.run_id DESC LIMIT 1) AS run, "
             "(SELECT json_agg(to_json(s) ORDER BY s.window_set_id) FROM model_recordings s "
             " WHERE s.model_version = m.model_version AND s.site = coalesce(:site, s.site)) AS recordings, "
-            "(SELECT count(*) FROM model_recordings s WHERE s.model_version = m.model_version "
-            " AND s.site <> coalesce(:site, s.site)) AS elsewhere, "
             "(SELECT json_agg(to_json(l) ORDER BY l.release_id) FROM releases l "
             " WHERE l.model_version = m.model_version) AS releases "
             "FROM model_versions m WHERE m.model_version = :version"
@@ -77,7 +75,9 @@ class LineageQueries(Repository):
             row = connection.execute(query, {"version": model_version, "site": site}).mappings().one_or_none()
         if row is None:
             raise NotFoundError(f"model version {model_version}", "does not exist", "GET /models lists them.")
-        return dict(row)
+        here = len(row["recordings"] or ())
+        total = ((row["datasheet"] or {}).get("composition") or {}).get("recordings", here)
+        return {**row, "elsewhere": max(int(total) - here, 0)}  # rows of other sites may not be there to be counted
 
     def score_lineage(self, window_id: int, pseudonym: str, site: str) -> list[dict[str, Any]]:
         """Every score of a window with what made it, newest version first.
@@ -110,11 +110,11 @@ class LineageQueries(Repository):
         with self.transaction() as connection:
             return [dict(row) for row in connection.execute(query, {"site": site, "pseudonym": pseudonym}).mappings()]
 
-    def recordings_elsewhere(self, site: str) -> Mapping[int, frozenset[str]]:
-        """By version, names of recordings it was made from that are other sites' alone: nobody here may see them."""
+    def recordings_here(self, site: str) -> Mapping[int, frozenset[str]]:
+        """By version, names of this site's recordings that it was made from: those that may be named here."""
         query = sa.text(
-            "SELECT model_version, array_agg(recording) AS names FROM (SELECT model_version, recording "
-            "FROM model_recordings GROUP BY 1, 2 HAVING NOT bool_or(site = :site)) AS others GROUP BY 1"
+            "SELECT model_version, array_agg(DISTINCT recording) AS names FROM model_recordings "
+            "WHERE site = :site GROUP BY 1"
         )
         with self.transaction() as connection:
             return {row.model_version: frozenset(row.names) for row in connection.execute(query, {"site": site})}
