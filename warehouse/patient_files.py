@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from configs import cli
+from configs.cards import write_documents
 from configs.errors import SourceError
 from warehouse.pseudonyms import pseudonym
 from warehouse.signal.readers import find_sources, open_source, read_ucr
@@ -77,24 +77,29 @@ def remove(paths: Collection[Path]) -> int:
 
 
 def without_recordings(card: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """A model card that does not name these recordings, and says how many it does not."""
-    data = dict(card.get("data", {}))
-    recordings = {split: list(listed) for split, listed in data.get("recordings", {}).items()}
-    kept = {split: [name for name in listed if name not in names] for split, listed in recordings.items()}
-    erased = sum(map(len, recordings.values())) - sum(map(len, kept.values()))
-    if not erased:
-        return dict(card)
-    return {
-        **card,
-        "data": {**data, "recordings": kept, "erased_recordings": data.get("erased_recordings", 0) + erased},
-    }
+    """A model card that does not name these recordings: not in lists, not in slices or tables by recording."""
+    removed: dict[str, Any] = _without(card, {*names, *(f"recording={name}" for name in names)})
+    if removed != card:
+        removed["data"]["erased_recordings"] = removed["data"].get("erased_recordings", 0) + len(names)
+    return removed
+
+
+def _without(value: Any, names: Collection[str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without(inner, names) for key, inner in value.items() if key not in names}
+    if isinstance(value, list | tuple):
+        kept = [item for item in value if not (isinstance(item, str) and item in names)]
+        named = [item for item in kept if isinstance(item, Mapping) and item.get("recording") in names]
+        return [_without(item, names) for item in kept if item not in named]
+    return value
 
 
 def rewrite_card(data_dir: Path, model: Mapping[str, Any], card: Mapping[str, Any]) -> None:
     """Puts a card in the place of the one beside a pushed version, if that is there."""
-    path = _version_dir(data_dir, model) / _EXTRA / CARD_FILE
-    if path.is_file():
-        cli.write_json(path, card)
+    extra = _version_dir(data_dir, model) / _EXTRA
+    if (extra / CARD_FILE).is_file():
+        title = f"Model card of {model['model_name']}, version {model['model_version']}"
+        write_documents(extra, "model_card", title, card)
 
 
 def cards_naming(data_dir: Path, models: Collection[Mapping[str, Any]], names: Collection[str]) -> list[Path]:
@@ -103,8 +108,8 @@ def cards_naming(data_dir: Path, models: Collection[Mapping[str, Any]], names: C
     for model in models:
         path = _version_dir(data_dir, model) / _EXTRA / CARD_FILE
         if path.is_file():
-            listed = json.loads(path.read_text("utf-8")).get("data", {}).get("recordings", {})
-            if any(name in names for split in listed.values() for name in split):
+            card = json.loads(path.read_text("utf-8"))
+            if without_recordings(card, names) != card:
                 found.append(path)
     return found
 
