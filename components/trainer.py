@@ -1,6 +1,7 @@
 """TFX Trainer's entry point: fits the autoencoders on normal beats, calibrates on held-out ones, exports the model."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,22 @@ CALIBRATION_FILE = "calibration.json"  # beside the SavedModel, in assets.extra
 def run_fn(fn_args: FnArgs) -> None:
     """Trains and exports to `fn_args.serving_model_dir`.
 
+    A search's hyper-parameters, where the Tuner ran one, stand in the place of the settings'.
+
     Raises:
         DataInvalidError: too few normal windows to train or calibrate on, or a loss that is not finite.
     """
     settings = TrainingSettings.model_validate(fn_args.custom_config[SETTINGS])
+    searched = chosen_values(fn_args.hyperparameters["values"]) if fn_args.hyperparameters else {}
+    settings = with_values(settings, searched)
     spec = FeatureSpec.model_validate(fn_args.custom_config[SPEC])
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
-    train = load_normals(fn_args.train_files, transform_output, settings, "train")
-    held_out = load_normals(fn_args.eval_files, transform_output, settings, "calibration")
+    train = load_normals(fn_args.train_files, transform_output, settings, contract.TRAIN)
+    held_out = load_normals(fn_args.eval_files, transform_output, settings, contract.CALIBRATION)
     transform = transform_output.transform_features_layer()
     model, record = fit_model(train, held_out, transform, spec, settings, Path(fn_args.model_run_dir))
     model.save(fn_args.serving_model_dir)
-    write_calibration_record(Path(fn_args.serving_model_dir), record)
+    write_calibration_record(Path(fn_args.serving_model_dir), record | {"hyperparameters": searched})
     save_encoder(Path(fn_args.serving_model_dir) / EXTRA / ENCODER_FILE, encoder_of(model, transform, spec))
 
 
@@ -52,27 +57,48 @@ def load_normals(
     Raises:
         DataInvalidError: fewer than `settings.min_normal_windows`.
     """
-    feature_spec = transform_output.transformed_feature_spec()
-    paths = sorted(path for pattern in files for path in tf.io.gfile.glob(pattern))
-    records = tf.data.TFRecordDataset(paths, compression_type="GZIP").batch(4096)
-    parts: dict[str, list[npt.NDArray[np.float32]]] = {}
-    for batch in records.map(lambda x: tf.io.parse_example(x, feature_spec), num_parallel_calls=2, deterministic=True):
-        labelled = batch[contract.LABEL_WEIGHT].numpy().reshape(-1) > 0
-        normal = batch[contract.IS_ANOMALY].numpy().reshape(-1) == 0
-        keep = normal & (labelled | settings.treat_unlabelled_as_normal)
-        for name in (p.SIGNAL, p.REFERENCE, p.MASK, p.HAS_REFERENCE, p.RHYTHM):
-            parts.setdefault(name, []).append(batch[name].numpy()[keep])
-    features = {name: np.concatenate(values) for name, values in parts.items()}
-    n = len(features[p.MASK]) if features else 0
+    features, anomalous, labelled = load_windows(files, transform_output)
+    keep = ~anomalous & (labelled | settings.treat_unlabelled_as_normal)
+    n = int(keep.sum())
     if n < settings.min_normal_windows:
         raise DataInvalidError(
             f"{split} split",
             f"has {n} normal windows, at least {settings.min_normal_windows} are needed",
             "Ingest more recordings, or lower training.min_normal_windows.",
         )
+    return {name: values[keep] for name, values in features.items()}
+
+
+def load_windows(
+    files: list[str], transform_output: tft.TFTransformOutput
+) -> tuple[Features, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Transformed features of all windows, float32 (n, ...) each; which are anomalous (n,); which are labelled (n,)."""
+    feature_spec = transform_output.transformed_feature_spec()
+    paths = sorted(path for pattern in files for path in tf.io.gfile.glob(pattern))
+    records = tf.data.TFRecordDataset(paths, compression_type="GZIP").batch(4096)
+    names = (p.SIGNAL, p.REFERENCE, p.MASK, p.HAS_REFERENCE, p.RHYTHM, contract.IS_ANOMALY, contract.LABEL_WEIGHT)
+    parts: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
+    for batch in records.map(lambda x: tf.io.parse_example(x, feature_spec), num_parallel_calls=2, deterministic=True):
+        for name in names:
+            parts[name].append(batch[name].numpy())
+    if not parts[p.MASK]:
+        return {}, np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+    features = {name: np.concatenate(values) for name, values in parts.items()}
     # The files' order depends on how Beam wrote them; the seed must decide alone.
     order = np.lexsort(features[p.SIGNAL][:, :8].T)
-    return {name: values[order] for name, values in features.items()}
+    features = {name: values[order] for name, values in features.items()}
+    anomalous, labelled = (features.pop(name).reshape(-1) > 0 for name in (contract.IS_ANOMALY, contract.LABEL_WEIGHT))
+    return features, anomalous, labelled
+
+
+def with_values(settings: TrainingSettings, values: Mapping[str, Any]) -> TrainingSettings:
+    """Settings with some values in the place of theirs."""
+    return TrainingSettings.model_validate(settings.model_dump() | dict(values))
+
+
+def chosen_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a search as settings take them: KerasTuner knows no lists, so these are JSON texts there."""
+    return {k: json.loads(v) if isinstance(v, str) and v.startswith("[") else v for k, v in values.items()}
 
 
 def write_calibration_record(model_dir: Path, record: dict[str, Any]) -> None:

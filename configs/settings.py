@@ -9,10 +9,10 @@ that holds the value, which is how containers are handed secrets: `ECG_RESULTS_U
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -113,6 +113,55 @@ class TrainingSettings(_Section):
         "first three.",
     )
     block_windows: int = Field(4096, ge=64, description="Windows a warehouse read in ExampleGen.")
+
+
+#: Keys of `training` that a search may choose: what a model is made of and how it is fitted.
+SEARCHED = (
+    "epochs", "batch_size", "learning_rate", "layers", "hidden_units", "latent_units", "context_hidden_units",
+    "context_latent_units", "filters", "shift_samples", "use_template", "use_context", "use_rhythm",
+)  # fmt: skip
+
+#: A value of one of them.
+Searched = int | float | bool | str | tuple[int, ...]
+
+
+class SearchSettings(_Section):
+    """The search for hyper-parameters before training; `python -m pipelines.train --tune N` runs one."""
+
+    trials: int = Field(
+        0, ge=0, le=10000, description="Trials of hyper-parameters; 0 trains with those of `training`, unsearched."
+    )
+    algorithm: str = Field(
+        "random",
+        pattern="^(random|bayesian)$",
+        description="How the next trial is chosen: at random, or by a Gaussian process fitted to those before.",
+    )
+    objective: str = Field(
+        "average_precision",
+        pattern="^(average_precision|roc_auc)$",
+        description="What is maximised, on the labelled windows of the calibration split.",
+    )
+    space: dict[str, tuple[Searched, ...]] = Field(
+        {
+            "learning_rate": (0.001, 0.002, 0.004),
+            "epochs": (8, 14, 20),
+            "hidden_units": ((64, 32), (96, 48), (128, 64)),
+            "latent_units": (4, 8, 12),
+            "context_hidden_units": ((32,), (64,), (96,)),
+            "context_latent_units": (1, 2, 4),
+            "shift_samples": (0, 2, 3),
+        },
+        description="Keys of `training` and the values each may take; the first trial is what `training` says.",
+    )
+
+    @model_validator(mode="after")
+    def _space_is_of_training(self) -> Self:
+        for key, values in self.space.items():
+            if key not in SEARCHED:
+                raise ValueError(f"space: {key} cannot be searched; only {', '.join(SEARCHED)} can")
+            for value in values:
+                TrainingSettings.model_validate({key: value})
+        return self
 
 
 class EvaluationSettings(_Section):
@@ -373,6 +422,7 @@ class Settings(BaseSettings):
     ingest: IngestSettings = Field(default_factory=IngestSettings)
     bootstrap: BootstrapSettings = Field(default_factory=BootstrapSettings)
     training: TrainingSettings = Field(default_factory=TrainingSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
     evaluation: EvaluationSettings = Field(default_factory=EvaluationSettings)
     scoring: ScoringSettings = Field(default_factory=ScoringSettings)
     serving: ServingSettings = Field(default_factory=ServingSettings)

@@ -22,7 +22,7 @@ from configs import cli
 from configs.cards import write_documents
 from configs.command_metrics import CommandMetrics, command_metrics
 from configs.contract import SPLITS, FeatureSpec
-from configs.errors import DataInvalidError, NotBlessedError
+from configs.errors import DataInvalidError, NotBlessedError, NotFoundError
 from configs.settings import Settings, load_settings
 from pipelines.reference import describe, write_reference
 from pipelines.stages import find_error, lineage_of_last_run, logs_to, outputs_of_last_run
@@ -70,6 +70,13 @@ def main(
     list_runs: Annotated[
         bool, typer.Option("--list", help="List past runs with configuration, data span, metrics and artifacts.")
     ] = False,
+    list_trials: Annotated[
+        int | None, typer.Option("--list-trials", min=1, help="List the trials of this run's search, best first.")
+    ] = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(min=0, help="Instead of search.trials: search hyper-parameters first, in so many trials."),
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help="Feature version to train on; default: the configured geometry's.")
     ] = None,
@@ -94,10 +101,13 @@ def main(
     5 a database or the disk is not available.
     """
     chosen = "smoke" if smoke and profile is None else profile
-    settings = load_settings(chosen, {"training": {"epochs": epochs, "seed": seed}})
+    settings = load_settings(chosen, {"training": {"epochs": epochs, "seed": seed}, "search": {"trials": tune}})
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
         if list_runs:
             show_runs(stores.results.training_runs(), json_file)
+            return
+        if list_trials is not None:
+            show_trials(list_trials, stores.results.training_runs(limit=None), json_file)
             return
         if runner is Runner.KUBEFLOW:
             file = compile_for_kubeflow(settings, stores, image, pipeline_root, feature_version=features)
@@ -205,6 +215,8 @@ def train(
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "feature_version": version,
     }
+    if settings.search.trials:
+        config["search"] = settings.search.model_dump(mode="json")
     spec = stores.warehouse.feature_spec(version)
     models = [model for model in stores.results.models() if model.feature_version == version]
     plan = _Plan(settings, span, spec, config, models, _champion(stores, models), push, force)
@@ -265,6 +277,7 @@ def compile_for_kubeflow(
         span=span,
         spec=plan.spec,
         training=settings.training,
+        searching=settings.search,
         evaluation=settings.evaluation,
         serving=settings.serving,
         schema_file=plan.curated_schema,
@@ -286,7 +299,7 @@ def _run(plan: _Plan, stores: Stores, record: dict[str, Any]) -> Trained:
         from pipelines.training_outcome import read_outcome
 
         outcome = read_outcome(outputs)
-        record |= {"metrics": outcome.metrics, "artifacts": outcome.artifacts}
+        record |= {"metrics": outcome.metrics, "artifacts": outcome.artifacts, "config": _as_trained(plan, outcome)}
         if not outcome.blessed:
             raise NotBlessedError(
                 "model", "trained but not blessed:\n  " + "\n  ".join(outcome.failures), "The last pushed model stays."
@@ -318,6 +331,7 @@ def _run_stages(plan: _Plan, log_path: Path) -> dict[tuple[str, str], Any]:
         span=plan.span,
         spec=plan.spec,
         training=settings.training,
+        searching=settings.search,
         evaluation=settings.evaluation,
         serving=settings.serving,
         schema_file=schema_file,
@@ -366,6 +380,11 @@ def _warehouse_for_workers(url: str) -> Iterator[None]:
             os.environ["ECG_WAREHOUSE_URL"] = saved
 
 
+def _as_trained(plan: _Plan, outcome: Any) -> dict[str, Any]:
+    """The configuration with what a search chose."""
+    return {**plan.config, "training": plan.config["training"] | outcome.calibration["hyperparameters"]}
+
+
 def _register(plan: _Plan, stores: Stores, outcome: Any) -> None:
     """Writes model card and data sheet beside the pushed model, and both with its lineage into the results database."""
     settings, spec, version = plan.settings, plan.spec, outcome.pushed_version
@@ -407,7 +426,7 @@ def _card(plan: _Plan, outcome: Any) -> dict[str, Any]:
         model_version=outcome.pushed_version,
         data_span=plan.span.__dict__,
         feature_spec=plan.spec.model_dump(mode="json"),
-        config=plan.config,
+        config=_as_trained(plan, outcome),
         code_digest=code_digest(),
         git_revision=git_revision(),
         calibration=outcome.calibration,
@@ -472,6 +491,29 @@ def show_runs(runs: list[dict[str, Any]], json_file: Path | None) -> None:
     cli.show(table)
     if not runs:
         cli.note("No runs yet. Next: python -m pipelines.train")
+
+
+def show_trials(run_id: int, runs: list[dict[str, Any]], json_file: Path | None) -> None:
+    """Prints the trials of a run's search, best first.
+
+    Raises:
+        NotFoundError: there is no such run, it did not search, or its artifacts are gone.
+    """
+    run = next((run for run in runs if run["run_id"] == run_id), None)
+    if run is None:
+        raise NotFoundError(f"run {run_id}", "is not there", "List the runs: python -m pipelines.train --list")
+    uri = (run["artifacts"] or {}).get("Tuner.tuner_results")
+    file = Path(uri) / "tuner_results.json" if uri else None
+    if file is None or not file.is_file():
+        reason = "made no search" if file is None else f"has left no trials: {file} is gone"
+        raise NotFoundError(f"run {run_id}", reason, "Search with python -m pipelines.train --tune N")
+    trials = json.loads(file.read_text("utf-8"))
+    cli.write_json(json_file, trials)
+    keys = [key for key in trials[0] if key not in ("trial_id", "score")]
+    table = Table("trial", run["config"]["search"]["objective"], *keys)
+    for trial in trials:
+        table.add_row(trial["trial_id"], f"{trial['score']:.4f}", *(str(trial[key]) for key in keys))
+    cli.show(table)
 
 
 if __name__ == "__main__":

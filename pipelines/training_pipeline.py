@@ -8,7 +8,7 @@ from typing import Any
 from tfx import v1 as tfx
 from tfx.proto import trainer_pb2
 
-from components import preprocessing, trainer
+from components import preprocessing, search, trainer
 from components.data_gate import DataGate
 from components.evaluation import eval_config
 from components.example_gen import PostgresExampleGen
@@ -16,7 +16,7 @@ from components.infra_validation import ServingCheck
 from components.lineage import code_digest
 from configs import contract
 from configs.contract import FeatureSpec
-from configs.settings import EvaluationSettings, ServingSettings, TrainingSettings
+from configs.settings import EvaluationSettings, SearchSettings, ServingSettings, TrainingSettings
 from warehouse.store.records import DataSpan
 
 #: Part of what a stage's cache is keyed on: our own code is not a TFX artifact, so its change must be seen here.
@@ -66,6 +66,7 @@ def create_pipeline(
     span: DataSpan,
     spec: FeatureSpec,
     training: TrainingSettings,
+    searching: SearchSettings,
     evaluation: EvaluationSettings,
     serving: ServingSettings,
     schema_file: Path,
@@ -79,6 +80,7 @@ def create_pipeline(
         span: which windows to read.
         spec: geometry of the windows.
         training: of the autoencoders.
+        searching: which of its values to search first, in how many trials.
         evaluation: the gates.
         serving: what a model must keep to be served, and the warm-up requests it carries.
         schema_file: the curated schema.
@@ -111,23 +113,39 @@ def create_pipeline(
     )
     transform.add_upstream_node(gate)
 
+    fitting = {
+        "examples": transform.outputs["transformed_examples"],
+        "transform_graph": transform.outputs["transform_graph"],
+        "train_args": trainer_pb2.TrainArgs(splits=[contract.TRAIN]),
+        "eval_args": trainer_pb2.EvalArgs(splits=[contract.CALIBRATION]),
+    }
+    config = {
+        trainer.SETTINGS: training.model_dump(mode="json"),
+        trainer.SPEC: spec.model_dump(mode="json"),
+        CODE: code,
+    }
+
+    # Hyper-parameters that rank the calibration split's beats best; the test split takes no part.
+    tuner = None
+    if searching.trials:
+        tuner = tfx.components.Tuner(
+            tuner_fn="components.search.tuner_fn",
+            custom_config=config | {search.SEARCH: searching.model_dump(mode="json")},
+            **fitting,
+        )
+
     # Autoencoders on normal beats, calibrated on held-out ones.
     model_trainer = tfx.components.Trainer(
         run_fn="components.trainer.run_fn",
-        examples=transform.outputs["transformed_examples"],
-        transform_graph=transform.outputs["transform_graph"],
         schema=schema_gen.outputs["schema"],
-        train_args=trainer_pb2.TrainArgs(splits=[contract.TRAIN]),
-        eval_args=trainer_pb2.EvalArgs(splits=[contract.CALIBRATION]),
-        custom_config={
-            trainer.SETTINGS: training.model_dump(mode="json"),
-            trainer.SPEC: spec.model_dump(mode="json"),
-            CODE: code,
-        },
+        hyperparameters=tuner.outputs["best_hyperparameters"] if tuner is not None else None,
+        custom_config=config,
+        **fitting,
     )
 
     # Metrics and gates on patients that neither training nor calibration saw.
-    stages = [example_gen, statistics_gen, schema_gen, example_validator, gate, transform, model_trainer]
+    stages = [example_gen, statistics_gen, schema_gen, example_validator, gate, transform]
+    stages += [stage for stage in (tuner, model_trainer) if stage is not None]
     baseline = None
     if baseline_uri is not None:
         importer = tfx.dsl.Importer(source_uri=baseline_uri, artifact_type=tfx.types.standard_artifacts.Model).with_id(

@@ -21,8 +21,8 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, monkeypatch):
     home = PipelineHome("ecg_autoencoder", tmp_path, tmp_path / "none.sqlite", ("--runner=DirectRunner",), True)
     pipeline = create_pipeline(
         home, span=DataSpan(3, "digest", 100, {}), spec=FeatureSpec(), training=settings.training,
-        evaluation=settings.evaluation, serving=settings.serving, schema_file=schema, baseline_uri=None,
-        push_dir=tmp_path / "models",
+        searching=settings.search.model_copy(update={"trials": 2}), evaluation=settings.evaluation,
+        serving=settings.serving, schema_file=schema, baseline_uri=None, push_dir=tmp_path / "models",
     )  # fmt: skip
     file = tmp_path / "out" / "job.json"
     compile_pipeline(pipeline, pipeline_root="gs://bucket/ecg", image="registry/ecg:1", file=file)
@@ -31,9 +31,10 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, monkeypatch):
     tasks = spec["root"]["dag"]["tasks"]
     assert set(tasks) == {
         "PostgresExampleGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator", "DataGate", "Transform",
-        "Trainer", "Evaluator", "ServingCheck", "Pusher",
+        "Tuner", "Trainer", "Evaluator", "ServingCheck", "Pusher",
     }  # fmt: skip
     assert "DataGate" in tasks["Transform"]["dependentTasks"]
+    assert "Tuner" in tasks["Trainer"]["dependentTasks"]
     assert {"Evaluator", "ServingCheck"} <= set(tasks["Pusher"]["dependentTasks"])
     images = {one["container"]["image"] for one in spec["deploymentSpec"]["executors"].values() if "container" in one}
     assert images == {"registry/ecg:1"}

@@ -14,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from configs import contract
-from configs.errors import DataInvalidError, ModelUnavailableError, NotBlessedError
+from configs.errors import DataInvalidError, ModelUnavailableError, NotBlessedError, NotFoundError
 from configs.settings import load_settings
 from pipelines.score import score
-from pipelines.train import train
+from pipelines.train import show_trials, train
 from serving.in_process import InProcessModelClient
 from serving.model_files import version_dir
 from warehouse.ingest import ingest
@@ -316,6 +316,35 @@ def test_same_seed_and_data_give_the_same_metrics_and_the_champion_is_compared(s
     assert again.metrics["roc_auc_diff"] == pytest.approx(0.0, abs=1e-3)
     assert again.seconds["Trainer"] > 1, "--force takes no stage from cache"
     assert "baseline_model" in again.seconds
+
+
+def test_a_search_chooses_what_the_trainer_takes_and_its_trials_are_listed(settings, stores, trained, capsys, tmp_path):
+    space = {"latent_units": (2, 6), "hidden_units": ((12,),)}
+    searching = settings.model_copy(
+        update={
+            "training": settings.training.model_copy(update={"epochs": 1}),
+            "search": settings.search.model_copy(update={"trials": 2, "space": space}),
+            "evaluation": settings.evaluation.model_copy(update={"min_roc_auc": 0.0}),
+        }
+    )
+    found = train(searching, stores, push=False)
+    assert found.seconds["PostgresExampleGen"] + found.seconds["Transform"] < 5  # from cache: the data are the same
+    run = stores.results.training_runs()[0]
+    show_trials(run["run_id"], [run], tmp_path / "trials.json")
+    trials = json.loads((tmp_path / "trials.json").read_text())
+    assert len(trials) == 2
+    assert trials[0]["score"] >= trials[1]["score"]
+    assert {"latent_units": 8, "hidden_units": "[24]"}.items() <= min(trials, key=lambda t: t["trial_id"]).items()
+    assert "average_precision" in capsys.readouterr().out
+    best = trials[0]
+    assert run["config"]["training"]["latent_units"] == best["latent_units"]
+    assert run["config"]["training"]["hidden_units"] == json.loads(best["hidden_units"])
+    record = json.loads(
+        (Path(run["artifacts"]["Trainer.model"]) / "Format-Serving/assets.extra/calibration.json").read_text()
+    )
+    assert record["hyperparameters"]["latent_units"] == best["latent_units"]
+    with pytest.raises(NotFoundError, match="made no search"):
+        show_trials(1, stores.results.training_runs(), None)
 
 
 def test_too_few_patients_are_refused_before_anything_runs(settings, tmp_path):

@@ -103,7 +103,7 @@ class ModelQueries(Repository):
         with self.transaction() as connection:
             connection.execute(statement.values({**values, "finished_at": sa.func.now()}))
 
-    def training_runs(self, limit: int = 50) -> list[dict[str, Any]]:
+    def training_runs(self, limit: int | None = 50) -> list[dict[str, Any]]:
         """Training runs, newest first."""
         query = sa.select(t.training_runs).order_by(t.training_runs.c.run_id.desc()).limit(limit)
         with self.transaction() as connection:
