@@ -1,5 +1,6 @@
 """The stack of docker-compose.yml under a name, with ports and secrets of its own, as the tests drive it."""
 
+import itertools
 import json
 import math
 import os
@@ -34,6 +35,7 @@ class Stack:
         self.ports = {name: free_port() for name in ("API", *published_beside_the_api())}
         env = {"STACK_SECRETS": str(secrets), "COMPOSE_PROFILES": "cpu", "STACK_VERSION": "test", **settings}
         env |= {f"STACK_{name}_PORT": str(port) for name, port in self.ports.items()}
+        self._seeds = itertools.count(1000 * os.getpid())
         self._env_file = folder / "env"
         self._env_file.write_text("".join(f"{name}={value}\n" for name, value in env.items()))
         self.api = httpx.Client(
@@ -95,7 +97,8 @@ class Stack:
         """Kills a service's process from outside, as the kernel would; `docker kill` would keep it from restarting."""
         pid = self.inspect(service)["State"]["Pid"]
         image = self.inspect("scorer")["Config"]["Image"]
-        run("docker", "run", "--rm", "--pid", "host", "--user", "0", "--entrypoint", "kill", image, "-9", str(pid))
+        kill = ("python", "-c", f"import os; os.kill({pid}, 9)")
+        run("docker", "run", "--rm", "--pid", "host", "--user", "0", image, *kill)
 
     def cut(self, service: str, network: str) -> None:
         run("docker", "network", "disconnect", f"{self.name}_{network}", self.container(service))
@@ -105,8 +108,9 @@ class Stack:
 
     # --- work --------------------------------------------------------------------------------------------------------
 
-    def upload(self, seed: int, beats: int = 60) -> str:
-        """Posts a recording; returns the upload's id once the service has acknowledged it."""
+    def upload(self, beats: int = 60) -> str:
+        """Posts a new recording; returns the upload's id once the service has acknowledged it."""
+        seed = next(self._seeds)
         name = f"strip-{seed}.csv"
         response = self.api.post("/recordings", files={"file": (name, ecg_csv(seed, beats).encode(), "text/csv")})
         assert response.status_code == 202, response.text
