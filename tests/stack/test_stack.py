@@ -14,7 +14,7 @@ from stack import REPORT, Stack, run, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 
-ENDED = ("migrate", "bootstrap", "first-key")
+ENDED = ("migrate", "roles", "bootstrap", "first-key")
 DATABASES = ("warehouse", "results")
 TEST_IMAGE = "ecg-pipeline-test"  # of `make test-reference`
 
@@ -113,6 +113,16 @@ def test_without_secrets_nothing_starts(tmp_path: Any) -> None:
     (tmp_path / "env").write_text("")
     with pytest.raises(AssertionError, match=r"STACK_SECRETS.*make secrets"):
         run("docker", "compose", "--env-file", str(tmp_path / "env"), "config")
+
+
+def test_each_process_is_a_database_user_of_its_own(stack: Stack) -> None:
+    users = (
+        "SELECT string_agg(DISTINCT usename, ' ' ORDER BY usename) FROM pg_stat_activity WHERE client_addr IS NOT NULL"
+    )
+    assert {"ecg_api", "ecg_monitor", "ecg_scorer"} <= set(stack.sql("results", users).split())
+    refused = "SET ROLE ecg_api; INSERT INTO scores SELECT * FROM scores LIMIT 1"
+    with pytest.raises(AssertionError, match="permission denied for table scores"):
+        stack.sql("results", refused)
 
 
 # --- images ----------------------------------------------------------------------------------------------------------
