@@ -96,7 +96,11 @@ ROLES: Final[Mapping[str, Role]] = {
     ),
     "ecg_monitor": Role(
         "python -m monitoring.exporter, monitoring.drift",
-        Grants(reads=True, hidden=("uploads", "labels")),
+        Grants(
+            reads=True,
+            hidden=("labels",),
+            columns={"uploads": ("created_by", "idempotency_key", "digest", "files", "patients", "problem")},
+        ),
         Grants(
             reads=True,
             hidden=("sessions", "erasures"),
