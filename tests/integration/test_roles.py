@@ -112,7 +112,7 @@ def test_the_api_does_its_work_at_its_site(
         api.results.add_reviews("north", [beat], Opinion("ana", "reviewer", 1, "confirm", "V", comment="bigeminy"))
         assert deliver_labels(api) == 1
         api.results.add_acts([Act("ana", "reviewer", "north", "read", "/windows/1")])
-        assert api.results.summaries(north.recording_id)[0]["scored"] == north.n_windows
+        assert api.results.summaries([north.recording_id])[0]["scored"] == north.n_windows
     assert len(list(owner.results.all_acts())) == 1 + (owner.results.acts()[0]["action"] != "read")
 
 
