@@ -186,3 +186,37 @@ def test_the_api_gives_the_newest_comparison_of_ones_own_site(world):
         assert len(client.get("/drift/comparisons").json()["items"]) == 1
         assert client.get("/drift", params={"drift_run_id": 10**9}).status_code == 404
         assert client.get("/drift", params={"kind": "slow"}).status_code == 422
+
+
+def test_precision_that_fell_among_the_reviews_is_concept_drift(world):
+    scores, states = [], []
+    rng = np.random.default_rng(5)
+    for recording in range(24):
+        recent = recording >= 12
+        for beat in range(12):
+            confirmed = rng.random() < (0.3 if recent else 0.9)
+            window_id = ((1000 + recording) << 24) + beat
+            common = {"window_id": window_id, "recording_id": 1000 + recording}
+            scores.append(
+                {**common, "model_version": VERSION, "recorded_at": NOW, "score": 2.0, "verdict": True, "lead_slot": 0}
+            )
+            states.append(
+                {
+                    **common, "status": "confirmed" if confirmed else "rejected", "reviewers": ["ana"],
+                    "sampled": False,
+                    "verdict": "confirm" if confirmed else "reject", "revision": 1, "delivered": 1,
+                    "updated_at": NOW - timedelta(days=1 if recent else 20, seconds=beat),
+                }
+            )  # fmt: skip
+    with world.stores.results.transaction() as connection:
+        connection.execute(t.scores.insert(), scores)
+        connection.execute(t.review_states.insert(), states)
+    (found,) = world.monitor.compare()
+    (finding,) = found.findings
+    assert (finding.drift, finding.feature, finding.scope, finding.windows) == ("concept", "precision", "site", 144)
+    assert finding.before == pytest.approx(0.9, abs=0.08)
+    assert finding.after == pytest.approx(0.3, abs=0.12)
+    assert set(finding.recordings) == {1000 + i for i in range(12, 24)}
+    gauges = {(s.name, *s.labels.values()): s.value for m in figures(world.context()) for s in m.samples}
+    assert gauges["ecg_drift_findings", "main", "gradual", "concept"] == 1
+    write_report(world.settings.data_dir / "concept.html", [found], world.stores)
