@@ -26,7 +26,6 @@ from pipelines.drift_disturbances import (
     SECOND_RATE_HZ,
     InMemorySource,
     at_second_rate,
-    at_wrong_rate,
     disturbed,
     read_record,
 )
@@ -54,7 +53,6 @@ def live_sites() -> dict[str, Live]:
     for name, (text, change) in CHANGES.items():
         found[name] = Live(text, partial(disturbed, name=name, change=change, from_s=0.0))
     found["rate"] = Live(f"sampled at {SECOND_RATE_HZ:g} Hz", at_second_rate)
-    found["wrong-rate"] = Live(f"header says {SECOND_RATE_HZ:g} Hz, samples are 360 Hz", at_wrong_rate)
     for name, (text, change) in CHANGES.items():
         found[f"{name}-half"] = Live(text, partial(disturbed, name=name, change=change, from_s=HALF_S), half=True)
     return found

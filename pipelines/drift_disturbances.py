@@ -95,13 +95,5 @@ def at_second_rate(source: InMemorySource) -> InMemorySource:
     return InMemorySource(_renamed(header, "second rate"), samples, source.beats)
 
 
-def at_wrong_rate(source: InMemorySource) -> InMemorySource:
-    """The record under a header that names the second rate, while the samples are of the first."""
-    slower = source.header.sampling_rate_hz / SECOND_RATE_HZ
-    beats = source.beats and BeatAnnotations(source.beats.time_s * slower, source.beats.symbol)
-    header = replace(source.header, sampling_rate_hz=SECOND_RATE_HZ)
-    return InMemorySource(_renamed(header, "wrong rate"), source.samples, beats)
-
-
 def _renamed(header: RecordingHeader, what: str) -> RecordingHeader:
     return replace(header, checksum=f"{header.checksum} {what}", source_uri=f"{header.source_uri} {what}")
