@@ -51,6 +51,7 @@ class ScorerMetrics:
         self._flagged.labels(*labels)
         for outcome in ("scored", "failed"):
             self._windows.labels(*labels, outcome)
+        self._scores.observe(labels, np.zeros(0, np.float32))
 
     def stage(self, model_version: int, stage: str, seconds: float, *, shadow: bool) -> None:
         """A block took so long in a stage."""

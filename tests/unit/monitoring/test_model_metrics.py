@@ -124,6 +124,7 @@ def test_a_scorer_counts_windows_outcomes_and_scores():
     metrics.begin(1, shadow=False)
     labels = {"model_version": "1", "shadow": "false"}
     assert registry.get_sample_value("ecg_scorer_windows_in_total", labels) == 0
+    assert registry.get_sample_value("ecg_scorer_score_count", labels) == 0
     score = np.array([0.1, 0.25, 0.26, 1.5, 9.0, np.nan], np.float32)
     metrics.block(1, score, score > 1.4, 2, shadow=False)
     metrics.committed(1, 5, 3, shadow=False)
