@@ -10,7 +10,8 @@ from store_world import SPEC, add_model, add_recording, read, scored
 from warehouse_help import put_in, sets_of
 
 from configs.errors import ConfigurationError
-from configs.settings import Settings
+from configs.settings import Settings, load_settings
+from monitoring.figures import GROUPS, FigureContext
 from warehouse import roles
 from warehouse.reviewer_labels import deliver_labels
 from warehouse.store import Stores
@@ -185,6 +186,14 @@ def test_the_monitor_counts_what_it_needs(as_role: Callable[[str], Stores], site
     assert count(monitor.warehouse, "windows") == sum(one.n_windows for one in sites.values())
     with monitor.results.transaction() as connection:
         assert connection.execute(sa.text("SELECT verdict, label FROM reviews")).all()
+
+
+def test_the_monitor_reads_every_group_of_figures(
+    as_role: Callable[[str], Stores], sites: dict[str, WindowSet]
+) -> None:
+    context = FigureContext.read(as_role("ecg_monitor"), load_settings())
+    for name, figures in GROUPS.items():
+        assert list(figures(context)), name
 
 
 def test_only_who_may_make_roles_can(owner: Stores, as_role: Callable[[str], Stores], tmp_path: Path) -> None:

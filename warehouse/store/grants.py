@@ -104,7 +104,7 @@ ROLES: Final[Mapping[str, Role]] = {
         Grants(
             reads=True,
             hidden=("sessions", "erasures"),
-            columns={"reviews": ("comment", "reviewer"), "api_keys": ("secret_sha256",)},
+            columns={"reviews": ("comment",), "api_keys": ("secret_sha256",)},  # reviewing time is told by reviewer
             writes={"drift*": READ_WRITE_DELETE},
         ),
     ),
