@@ -160,7 +160,10 @@ class SearchSettings(_Section):
             if key not in SEARCHED:
                 raise ValueError(f"space: {key} cannot be searched; only {', '.join(SEARCHED)} can")
             for value in values:
-                TrainingSettings.model_validate({key: value})
+                try:
+                    TrainingSettings.model_validate({key: value})
+                except ValidationError as error:
+                    raise ValueError(f"space: {key} cannot be {value}: {error.errors()[0]['msg']}") from error
         return self
 
 
