@@ -64,7 +64,8 @@ def test_a_search_in_which_every_trial_failed_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("space", "message"),
-    [({"model_name": ["a"]}, "model_name cannot be searched"), ({"latent_units": [4, 0]}, "latent_units cannot be 0: Input should be greater"),
+    [({"model_name": ["a"]}, "model_name cannot be searched"),
+     ({"latent_units": [4, 0]}, "latent_units cannot be 0: Input should be greater"),
      ({"hidden_units": [[]]}, "hidden_units")],
 )  # fmt: skip
 def test_values_that_training_would_refuse_are_refused_before_the_search(space, message):
