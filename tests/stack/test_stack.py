@@ -223,6 +223,7 @@ def test_every_dashboard_query_is_answered(stack: Stack) -> None:
 
 def hurt(stack: Stack, fault: str, do: Any, undo: Any = None) -> None:
     """Posts a recording and a review, breaks something at once, and finds both again."""
+    wait_for("the service is ready", lambda: ready(stack), 300)
     before = wait_for("nothing is left to do", lambda: settled(stack), 300)
     review = post_review(stack)
     upload_id = stack.upload()
@@ -294,5 +295,7 @@ def test_after_it_was_taken_down_everything_is_there_again(stack: Stack) -> None
 
 
 def test_sigterm_ends_our_processes_with_0(stack: Stack) -> None:
+    for service in ("api", "scorer"):  # a process that is still loading has nothing to finish, and just ends
+        wait_for(f"{service} is healthy", lambda s=service: stack.state(s) == "healthy", 300)
     stack.compose("stop", "--timeout", "60", "api", "scorer")
     assert [stack.state(service) for service in ("api", "scorer")] == ["ended 0", "ended 0"]
