@@ -21,6 +21,7 @@ from tfx.components.tuner.component import TunerFnResult
 
 from components.fitting import fit_model, in_batches
 from components.trainer import SETTINGS, SPEC, chosen_values, load_normals, load_windows, with_values
+from components.training_data import InMemory
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import DataInvalidError
@@ -43,8 +44,9 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     search = SearchSettings.model_validate(fn_args.custom_config[SEARCH])
     spec = FeatureSpec.model_validate(fn_args.custom_config[SPEC])
     transform_output = tft.TFTransformOutput(fn_args.transform_graph_path)
-    train = load_normals(fn_args.train_files, transform_output, training, contract.TRAIN)
-    held_out = load_normals(fn_args.eval_files, transform_output, training, contract.CALIBRATION)
+    cache = Path(str(fn_args.working_dir)) / "cache"
+    train = load_normals(fn_args.train_files, transform_output, training, contract.TRAIN, cache)
+    held_out = load_normals(fn_args.eval_files, transform_output, training, contract.CALIBRATION, cache)
     features, anomalous, labelled = load_windows(fn_args.eval_files, transform_output)
     ranked = {name: values[labelled] for name, values in features.items()}
     truth = anomalous[labelled]
@@ -61,7 +63,7 @@ def tuner_fn(fn_args: FnArgs) -> TunerFnResult:
     def measure(settings: TrainingSettings) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as logs:
             model, _ = fit_model(train, held_out, transform, spec, settings, Path(logs))
-        return rank(in_batches(tf.function(model.raw_measure, reduce_retracing=True), ranked), truth)
+        return rank(in_batches(tf.function(model.raw_measure, reduce_retracing=True), InMemory(ranked)), truth)
 
     tuner = SettingsTuner(measure, training, search, directory=str(fn_args.working_dir))
     return TunerFnResult(tuner=tuner, fit_kwargs={"verbose": 0})

@@ -1,6 +1,7 @@
 """TFX Trainer's entry point: fits the autoencoders on normal beats, calibrates on held-out ones, exports the model."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from tfx.components.trainer.fn_args_utils import FnArgs
 
 from components import preprocessing as p
 from components.encoder import encoder_of
-from components.fitting import Features, fit_model
+from components.fitting import fit_model
+from components.training_data import FEATURES, Batch, Features, Normals, read_normals
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import DataInvalidError
@@ -40,33 +42,51 @@ def run_fn(fn_args: FnArgs) -> None:
     settings = with_values(settings, searched)
     spec = FeatureSpec.model_validate(fn_args.custom_config[SPEC])
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
-    train = load_normals(fn_args.train_files, transform_output, settings, contract.TRAIN)
-    held_out = load_normals(fn_args.eval_files, transform_output, settings, contract.CALIBRATION)
     transform = transform_output.transform_features_layer()
-    model, record = fit_model(train, held_out, transform, spec, settings, Path(fn_args.model_run_dir))
+    logs = Path(fn_args.model_run_dir)
+    logs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="cache-", dir=logs) as cache:
+        train, held_out = (
+            load_normals(files, transform_output, settings, split, Path(cache))
+            for files, split in ((fn_args.train_files, contract.TRAIN), (fn_args.eval_files, contract.CALIBRATION))
+        )
+        model, record = fit_model(train, held_out, transform, spec, settings, logs)
     model.save(fn_args.serving_model_dir)
     write_calibration_record(Path(fn_args.serving_model_dir), record | {"hyperparameters": searched})
     save_encoder(Path(fn_args.serving_model_dir) / EXTRA / ENCODER_FILE, encoder_of(model, transform, spec))
 
 
 def load_normals(
-    files: list[str], transform_output: tft.TFTransformOutput, settings: TrainingSettings, split: str
-) -> Features:
-    """Transformed features of the windows labelled, or taken as, normal: float32 (n, ...) each.
+    files: list[str], transform_output: tft.TFTransformOutput, settings: TrainingSettings, split: str, cache: Path
+) -> Normals:
+    """Transformed features of the windows labelled, or taken as, normal.
+
+    Args:
+        cache: folder for splits that do not fit into memory.
 
     Raises:
         DataInvalidError: fewer than `settings.min_normal_windows`.
     """
-    features, anomalous, labelled = load_windows(files, transform_output)
-    keep = ~anomalous & (labelled | settings.treat_unlabelled_as_normal)
-    n = int(keep.sum())
-    if n < settings.min_normal_windows:
+
+    def keep(batch: Batch) -> tf.Tensor:
+        labelled = tf.reshape(batch[contract.LABEL_WEIGHT], (-1,)) > 0
+        normal = tf.equal(tf.reshape(batch[contract.IS_ANOMALY], (-1,)), 0)
+        return normal & (labelled | settings.treat_unlabelled_as_normal)
+
+    folder = cache / split
+    folder.mkdir(parents=True)
+    normals = read_normals(
+        sorted(path for pattern in files for path in tf.io.gfile.glob(pattern)),
+        transform_output.transformed_feature_spec(), keep, folder,
+        memory_windows=settings.memory_windows, shuffle_windows=settings.shuffle_windows,
+    )  # fmt: skip
+    if len(normals) < settings.min_normal_windows:
         raise DataInvalidError(
             f"{split} split",
-            f"has {n} normal windows, at least {settings.min_normal_windows} are needed",
+            f"has {len(normals)} normal windows, at least {settings.min_normal_windows} are needed",
             "Ingest more recordings, or lower training.min_normal_windows.",
         )
-    return {name: values[keep] for name, values in features.items()}
+    return normals
 
 
 def load_windows(
@@ -76,7 +96,7 @@ def load_windows(
     feature_spec = transform_output.transformed_feature_spec()
     paths = sorted(path for pattern in files for path in tf.io.gfile.glob(pattern))
     records = tf.data.TFRecordDataset(paths, compression_type="GZIP").batch(4096)
-    names = (p.SIGNAL, p.REFERENCE, p.MASK, p.HAS_REFERENCE, p.RHYTHM, contract.IS_ANOMALY, contract.LABEL_WEIGHT)
+    names = (*FEATURES, contract.IS_ANOMALY, contract.LABEL_WEIGHT)
     parts: dict[str, list[npt.NDArray[np.float32]]] = {name: [] for name in names}
     for batch in records.map(lambda x: tf.io.parse_example(x, feature_spec), num_parallel_calls=2, deterministic=True):
         for name in names:

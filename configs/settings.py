@@ -100,6 +100,25 @@ class TrainingSettings(_Section):
     false_alarm_rate: float = Field(
         0.03, gt=0, lt=0.5, description="Share of held-out normal beats at or above the threshold."
     )
+    memory_windows: int = Field(
+        400_000,
+        ge=0,
+        description="Up to so many normal windows of a split are trained on from memory (2.7 kB each, twice); more are "
+        "streamed from disk, in memory that does not depend on their number.",
+    )
+    shuffle_windows: int = Field(
+        32_768, ge=1, description="Of streamed windows: how many the order of an epoch is drawn from."
+    )
+    precision: str = Field(
+        "float32",
+        pattern="^(float32|mixed_bfloat16|mixed_float16)$",
+        description="Of training, where the hardware is faster at it; what is exported is float32.",
+    )
+    distribute: str = Field(
+        "none",
+        pattern="^(none|mirrored)$",
+        description="mirrored: train on all GPUs of the machine (MirroredStrategy).",
+    )
     max_windows: int = Field(0, ge=0, description="Use at most this many windows of each split; 0 takes all.")
     min_normal_windows: int = Field(200, ge=1, description="Refuse to train, or to calibrate, on fewer normal windows.")
     treat_unlabelled_as_normal: bool = Field(

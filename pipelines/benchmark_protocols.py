@@ -16,7 +16,8 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from components import preprocessing as p
 from components.anomaly_model import AnomalyModel
 from components.calibration import PRESETS, threshold_at
-from components.fitting import Features, fit_model
+from components.fitting import fit_model
+from components.training_data import Features
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.settings import TrainingSettings

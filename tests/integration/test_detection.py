@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from sklearn.metrics import roc_auc_score
 
+from components import preprocessing as p
 from components.autoencoder import Architecture, build_autoencoder
 from components.fitting import fit as fit_autoencoder
+from components.training_data import InMemory
 from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import DataInvalidError
@@ -152,14 +155,20 @@ def test_timing_across_a_gap_counts_as_usual(fitted):
 
 def test_training_that_comes_to_no_finite_loss_stops_with_what_to_do(tmp_path):
     autoencoder = build_autoencoder(Architecture(160, 2, (8,), 2), conditioned=False, name="a")
-    lost = {
-        "window": np.full((64, 160, 2), np.nan, np.float32),
-        "template": np.zeros((1, 160, 2), np.float32),
-        "mask": np.ones((64, 2), np.float32),
-    }
+    lost = InMemory(
+        {
+            p.SIGNAL: np.full((64, 320), np.nan, np.float32), p.REFERENCE: np.zeros((64, 320), np.float32),
+            p.MASK: np.ones((64, 2), np.float32), p.HAS_REFERENCE: np.ones((64, 1), np.float32),
+            p.RHYTHM: np.zeros((64, 1), np.float32),
+        }
+    )  # fmt: skip
+
+    def prepare(batch):
+        return {"window": tf.reshape(batch[p.SIGNAL], (-1, 160, 2)), "mask": batch[p.MASK]}
+
     with pytest.raises(DataInvalidError, match=r"the loss of epoch 0 is nan.*learning_rate"):
         fit_autoencoder(
-            autoencoder, lost, {name: v[:0] for name, v in lost.items()}, load_settings().training, tmp_path
+            autoencoder, prepare, lost, lost, load_settings().training, tmp_path, tf.distribute.get_strategy()
         )
 
 
