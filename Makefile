@@ -52,7 +52,6 @@ format: environment ## let ruff format the code and fix what it can
 
 bench: environment ## how fast this machine is, each figure beside a peer or a limit (after make demo)
 	$(VENV)/python -m pipelines.benchmark_speed $(ARGS)
-	$(VENV)/python -m api.benchmark
 
 docs: environment ## write docs/data-dictionary.md, docs/configuration.md and configs/default.yaml from the code
 	$(VENV)/python -m warehouse.store.dictionary
