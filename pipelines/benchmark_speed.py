@@ -25,6 +25,7 @@ from configs.contract import FeatureSpec
 from configs.errors import ModelUnavailableError, RequestError
 from configs.settings import Settings, load_settings
 from pipelines.demo import HOME
+from pipelines.speed_batching import bench_batching
 from pipelines.speed_clients import bench_clients
 from pipelines.speed_holter import bench_holter
 from pipelines.speed_limits import LIMITS, median_of
@@ -38,7 +39,7 @@ from warehouse.signal.windows import cut_windows
 from warehouse.store import Stores, open_stores
 
 OUTPUT = Path("build/bench.json")
-PARTS = ("copy", "ingest", "scoring", "clients", "holter", "training", "peers", "service")
+PARTS = ("copy", "ingest", "scoring", "clients", "batching", "holter", "training", "peers", "service")
 PEERS_PYTHON = Path(".venv-peers/bin/python")
 _PEERS_TRAIN = 4000  # normal windows the peers learn from: their speed does not depend on it
 
@@ -55,7 +56,8 @@ def main(
     """Measure this machine; needs the model and windows that `make demo` left in build/demo.
 
     Parts: copy (windows into and out of PostgreSQL), ingest (with ECG_MITDB_DIR), scoring, clients (one window through
-    each model client), holter (24 hours), training (what TFX adds), peers (after `make peers`), service (the REST API).
+    each model client), batching (what batches gain, by size and by many clients), holter (24 hours), training (what TFX
+    adds), peers (after `make peers`), service (the REST API).
     All of it takes some ten minutes, and 3 GB of disk for a while.
     """
     began = time.perf_counter()
@@ -80,6 +82,7 @@ def main(
                     scratch / "scoring", lambda s: bench_scoring(settings, demo, s, repeats)
                 ),
                 "clients": lambda: bench_clients(settings, demo, servers),
+                "batching": lambda: bench_batching(settings, demo, servers),
                 "holter": lambda: bench_holter(settings, demo, scratch),
                 "training": lambda: bench_training(settings, demo),
                 "service": lambda: bench_service(settings, scratch),

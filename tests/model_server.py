@@ -1,9 +1,9 @@
 """A stand-in for TensorFlow Serving where its binary cannot be had: the official protos over gRPC, and REST.
 
 It serves the SavedModels of a folder, newest and older versions alike, with labels and reloads of its configuration,
-and replays warm-up requests. It can be told to be slow or to fail. `python tests/model_server.py BASE_PATH` runs it as
-a process, which prints its addresses as JSON. Where it and the real server differ, the real server is right: the same
-tests run against one with `--model-server-grpc` and `--model-server-rest`.
+and replays warm-up requests. It can be told to be slow or to fail. `python tests/model_server.py BASE_PATH [PORT
+REST_PORT]` runs it as a process, which prints its addresses as JSON. Where it and the real server differ, the real
+server is right: the same tests run against one with `--model-server-grpc` and `--model-server-rest`.
 """
 
 import json
@@ -282,8 +282,8 @@ def _rest_handler(server):
     return Handler
 
 
-def main(base_path):
-    with ModelServer(base_path, Path(base_path).name) as server:
+def main(base_path, port="0", rest_port="0"):
+    with ModelServer(base_path, Path(base_path).name, int(port), int(rest_port)) as server:
         print(json.dumps({"grpc": server.grpc_address, "rest": server.rest_address}), flush=True)
         while True:
             time.sleep(0.5)
@@ -291,4 +291,4 @@ def main(base_path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
