@@ -169,6 +169,7 @@ def fit(
         optimizer = keras.optimizers.Adam(decay)
         if settings.precision == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(autoencoder.trainable_variables)  # here: not in the middle of a replica's step
     generator = tf.random.Generator.from_seed(settings.seed)
 
     def loss_of(seen: Batch, *, training: bool) -> tf.Tensor:

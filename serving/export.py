@@ -22,7 +22,7 @@ from warehouse.store import Stores, open_stores
 from warehouse.store.records import ModelVersion
 
 META_FILE = "export.json"
-NAMES = ("float32", "float16", "dynamic", "int8", "pruned", "distilled", "onnx")
+NAMES = ("float32", "float16", "dynamic", "int8", "pruned", "low_rank", "distilled", "onnx")
 
 
 @dataclass
@@ -66,7 +66,7 @@ def main(
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
 ) -> None:
-    """Export a version as LiteRT (float32, float16, dynamic range, int8), pruned, distilled, and ONNX.
+    """Export a version as LiteRT (float32, float16, dynamic range, int8), pruned, low rank, distilled, ONNX.
 
     Each is run on held-out windows of the warehouse and compared with the SavedModel; one that is worse by more than
     the margin is refused. The table goes into the model card. examples/edge/ runs an export without TensorFlow.

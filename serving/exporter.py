@@ -12,11 +12,13 @@ from configs.errors import ModelUnavailableError
 from serving.in_process import InProcessModelClient
 from serving.model_client import FloatArray, Scores
 from serving.students import distil, prune
-from serving.tflite import KINDS, Frozen, LiteModel, convert, freeze
+from serving.tflite import KINDS, Frozen, LiteModel, convert, freeze, low_rank
 from warehouse.store.records import ModelVersion
 
 if TYPE_CHECKING:
     from serving.export import Exported
+
+QUARTER = 0.25  # of the version's parameters: the most that a student may have
 
 
 class Exporter:
@@ -81,6 +83,9 @@ class Exporter:
         frozen, kind, sparse = self._frozen, name, False
         if name == "pruned":
             frozen, kind, sparse = self._pruned(), "float16", True
+        elif name == "low_rank":
+            frozen, kind = low_rank(self._frozen, QUARTER), "float32"
+            row.parameters = frozen.parameters
         elif name == "distilled":
             frozen, kind = self._distilled(row), "float32"
         assert kind in KINDS
@@ -104,7 +109,7 @@ class Exporter:
         signature, parameters = distil(
             self._examples, taught, self._model.threshold, epochs=self._epochs, seed=self._seed
         )
-        if parameters > self.parameters / 4:
+        if parameters > QUARTER * self.parameters:
             raise ModelUnavailableError(
                 "distilled export", f"the student has {parameters} weights, more than a quarter of {self.parameters}"
             )

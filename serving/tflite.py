@@ -13,6 +13,8 @@ from configs import contract
 from configs.errors import ModelUnavailableError
 from serving.model_client import FloatArray, Scores
 
+_LARGE = 4096  # weights of a matrix that is worth dividing
+
 REPRESENTATIVE = 256  # windows that int8 ranges are taken from
 
 #: What is done to a model to make it smaller.
@@ -51,6 +53,12 @@ def freeze(signature: Signature, shapes: Mapping[str, tuple[int | None, ...]]) -
     frozen = convert_variables_to_constants_v2(
         tf.function(lambda **raw: signature(**raw)).get_concrete_function(**specs)
     )
+    return _measured(frozen)
+
+
+def _measured(frozen: Any) -> Frozen:
+    import tensorflow as tf
+
     options = tf.compat.v1.profiler.ProfileOptionBuilder(
         tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     ).with_empty_output()
@@ -61,6 +69,62 @@ def freeze(signature: Signature, shapes: Mapping[str, tuple[int | None, ...]]) -
         if operation.type == "Const" and operation.outputs[0].dtype == tf.float32
     ]
     return Frozen(frozen, int(profile.total_float_ops), sum(size for size in sizes if size > 1))
+
+
+def low_rank(frozen: Frozen, share: float) -> Frozen:
+    """The same function, each large matrix the product of two narrow ones, as wide as `share` of the weights allows.
+
+    The products are the best there are of their rank (Eckart and Young 1936), the same rank for each matrix: windows of
+    ECG vary in few directions, so little is lost.
+
+    Raises:
+        ModelUnavailableError: it has no large matrices, or too many other weights.
+    """
+    import tensorflow as tf
+
+    graph = frozen.function.graph.as_graph_def()
+    nodes = {node.name: node for node in graph.node}
+    matrices = {
+        node.name: tf.make_ndarray(nodes[constant].attr["value"].tensor)
+        for node in graph.node
+        if node.op == "MatMul"
+        and not (node.attr["transpose_a"].b or node.attr["transpose_b"].b)
+        and (constant := _constant_of(nodes, node.input[1])) is not None
+    }
+    matrices = {name: matrix for name, matrix in matrices.items() if matrix.size >= _LARGE}
+    others = frozen.parameters - sum(matrix.size for matrix in matrices.values())
+    rank = int((share * frozen.parameters - others) // max(sum(sum(m.shape) for m in matrices.values()), 1))
+    if not matrices or rank < 1:
+        raise ModelUnavailableError("low_rank export", "the model has no large matrices", "Leave it out.")
+    for name, matrix in matrices.items():
+        u, sizes, v = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+        root = np.sqrt(sizes[:rank])
+        node = nodes[name]
+        narrow = graph.node.add()
+        narrow.CopyFrom(node)
+        narrow.name = f"{name}/narrow"
+        for target, values, suffix in ((narrow, u[:, :rank] * root, "in"), (node, root[:, None] * v[:rank], "out")):
+            constant = graph.node.add(name=f"{name}/{suffix}", op="Const")
+            constant.attr["dtype"].type = tf.float32.as_datatype_enum
+            constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values.astype(np.float32)))
+            target.input[1] = constant.name
+        node.input[0] = narrow.name
+    ends = [tensor.name.split(":")[0] for tensor in (*frozen.function.inputs, *frozen.function.outputs)]
+    graph = tf.compat.v1.graph_util.extract_sub_graph(graph, ends)  # without what was divided
+    imported = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph, name=""), [])
+    find = imported.graph.as_graph_element
+    function = imported.prune(
+        [find(tensor.name) for tensor in frozen.function.inputs], [find(t.name) for t in frozen.function.outputs]
+    )
+    return _measured(function)
+
+
+def _constant_of(nodes: Mapping[str, Any], name: str) -> str | None:
+    """The constant that a node's input is, through identities."""
+    node = nodes.get(name.split(":")[0])
+    while node is not None and node.op == "Identity":
+        node = nodes.get(node.input[0].split(":")[0])
+    return str(node.name) if node is not None and node.op == "Const" else None
 
 
 def convert(frozen: Frozen, kind: str, examples: Mapping[str, FloatArray], *, sparse: bool = False) -> bytes:

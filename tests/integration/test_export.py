@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from ecg_files import write_csv
 from release_world import ReleaseWorld
+from saved_models import SPEC, random_block
 
+from configs import contract
 from configs.errors import DataInvalidError, ModelUnavailableError
 from serving.export import Exported, _judge, export
 from serving.model_client import Scores
+from serving.tflite import freeze, low_rank
 
 pytestmark = pytest.mark.integration
 EXAMPLE = Path(__file__).parents[2] / "examples" / "edge" / "score_ecg.py"
@@ -111,3 +115,29 @@ def test_the_example_scores_a_recording_from_one_file(world, splits, tmp_path):
     assert "warehouse" not in EXAMPLE.read_text()
     missing = subprocess.run([*command[:2], "none.csv", *command[3:]], capture_output=True, text=True, check=False)
     assert missing.stderr == "error: none.csv: does not exist\n"
+
+
+def test_large_matrices_are_divided_to_a_quarter_of_the_parameters():
+    random = np.random.default_rng(1)
+    narrow = random.normal(size=(320, 6)) @ random.normal(size=(6, 160)) / 40
+    weights = tf.constant(narrow.astype(np.float32))
+    width = SPEC.window_samples * SPEC.n_leads
+
+    def signature(**raw):
+        samples = tf.reshape(raw[contract.SAMPLES], (-1, width))
+        score = tf.reduce_sum(tf.square(tf.matmul(samples, weights)), axis=1)
+        score += sum(0 * tf.reduce_sum(value) for value in raw.values())
+        return {
+            contract.SCORE: score, contract.VERDICT: tf.cast(score > 1, tf.int32),
+            contract.LEAD: tf.cast(0 * score, tf.int32),
+        }  # fmt: skip
+
+    inputs = random_block(1).model_inputs()
+    frozen = freeze(signature, {name: (None, *value.shape[1:]) for name, value in inputs.items()})
+    small = low_rank(frozen, 0.25)
+    assert small.parameters <= frozen.parameters / 4
+    arguments = [tf.constant(inputs[tensor.name.split(":")[0]]) for tensor in frozen.function.inputs]
+    for one, other in zip(frozen.function(*arguments), small.function(*arguments), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4)
+    with pytest.raises(ModelUnavailableError, match="no large matrices"):
+        low_rank(freeze(lambda **raw: {contract.SCORE: raw[contract.RR][:, 0]}, {contract.RR: (None, 5)}), 0.25)
