@@ -3,7 +3,7 @@
 
     pip install numpy scipy ai-edge-litert
     python -m serving.export --out build/export                    # on the platform
-    python score_ecg.py recording.csv --model distilled.tflite --meta export.json --top 10
+    python score_ecg.py recording.csv --model low_rank.tflite --meta export.json --top 10
 
 The recording is a CSV file with `# sampling_rate_hz: 360` above a header row, one column a lead, millivolts. R peaks
 are found by a simple detector of this file's own (the platform uses neurokit2 or reference annotations), so beats and
