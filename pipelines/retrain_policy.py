@@ -131,5 +131,5 @@ def _drift(stores: Stores, champion: ModelVersion) -> tuple[list[str], datetime 
             continue
         made_at = run["at"] if made_at is None else max(made_at, run["at"])
         rows = stores.results.drift_findings(run["drift_run_id"])
-        found += [row["detail"] for row in rows if row["scope"] != RECORDING]
+        found += [f"{row['scope']} {row['subject']}: {row['detail']}" for row in rows if row["scope"] != RECORDING]
     return found, made_at
