@@ -430,21 +430,21 @@ def test_live_windows_are_compared_with_the_statistics_of_the_training_run(setti
     """Runs last: it adds recordings of another site."""
     from dataclasses import replace
 
-    from configs.contract import SAMPLES
+    from configs.contract import LEADS
     from pipelines.skew import compare_with_training
 
     now = datetime.now(UTC)
     (before,) = compare_with_training(settings, stores, now=now)
     assert (before.site, before.status, before.windows) == ("main", "no_data", 0)
-    louder = []
+    elsewhere = []
     for source in simulate_cohort(3, duration_s=120, sampling_rate_hz=360, seed=77):
-        header = replace(source.header, name=f"louder {source.header.name}")
-        louder.append(replace(source, header=header, samples=source.samples * np.float32(6)))
+        header = replace(source.header, name=f"elsewhere {source.header.name}", leads=("AVF", "V3"))
+        elsewhere.append(replace(source, header=header))
     at_other_site = settings.model_copy(update={"site": "other"})
-    assert ingest(louder, at_other_site, stores, split="test").added == 3
+    assert ingest(elsewhere, at_other_site, stores, split="test").added == 3
     reports = {report.site: report for report in compare_with_training(settings, stores, now=now)}
-    assert SAMPLES in {finding["feature"] for finding in reports["other"].findings}
+    assert LEADS in {finding["feature"] for finding in reports["other"].findings}
     (run,) = stores.results.drift_runs(site="other", method="skew")
-    assert (run["status"], run["tests"], run["recordings"]) == ("compared", 6, 3)
+    assert (run["status"], run["tests"], run["recordings"]) == ("compared", 4, 3)
     rows = stores.results.drift_findings(run["drift_run_id"])
     assert {(row["drift"], row["adjusted"]) for row in rows} == {("skew", None)}
