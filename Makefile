@@ -38,7 +38,7 @@ compose-test: environment ## the stack of docker-compose.yml, used, hurt and res
 	@tests/compose_test.sh $(ARGS)
 
 secrets: ## make .env and the secrets that docker-compose.yml asks for, where they are missing
-	@deploy/new_secrets.sh
+	@configs/new_secrets.sh
 
 lint: environment ## ruff, mypy --strict, import-linter
 	$(VENV)/ruff check .

@@ -30,7 +30,7 @@ class Stack:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.name = f"ecg-test-{os.getpid()}"
         self._secrets = secrets = folder / "secrets"
-        run("deploy/new_secrets.sh", str(secrets))
+        run("configs/new_secrets.sh", str(secrets))
         self.key = (secrets / "admin_key").read_text().strip()
         self.ports = {name: free_port() for name in ("API", *published_beside_the_api())}
         env = {"STACK_SECRETS": str(secrets), "COMPOSE_PROFILES": "cpu", "STACK_VERSION": "test", **settings}

@@ -82,7 +82,7 @@ def test_secrets_are_made_once_and_are_for_their_owner_only(tmp_path):
     made = tmp_path / "secrets"
 
     def run():
-        done = subprocess.run([ROOT / "deploy" / "new_secrets.sh", made], capture_output=True, text=True, check=True)
+        done = subprocess.run([ROOT / "configs" / "new_secrets.sh", made], capture_output=True, text=True, check=True)
         return {path.name: path.read_text().strip() for path in made.iterdir()}, done.stdout
 
     env = ROOT / ".env"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes what docker-compose.yml asks for and is not there yet: a folder of secrets, and .env. Never changes what is there.
 #
-#   deploy/new_secrets.sh [FOLDER]       (`make secrets`; FOLDER defaults to ./secrets)
+#   configs/new_secrets.sh [FOLDER]       (`make secrets`; FOLDER defaults to ./secrets)
 #
 # Only the folder is closed to others: each container sees its own few files, under a user of its own.
 set -eu
