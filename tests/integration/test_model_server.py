@@ -94,7 +94,9 @@ def test_explanations_are_those_of_the_model_in_process(served, protocol, refere
     client.check()
     found = client.explain(block)
     for name in ("threshold", "reconstruction", "sample_error"):
-        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5, rtol=1e-5)
+        here = getattr(expected, name)
+        # Single precision: to 1e-5 of the largest sample, as the difference of two large ones may itself be small.
+        np.testing.assert_allclose(getattr(found, name), here, atol=1e-5 * np.abs(here).max(), rtol=1e-5)
     assert found.reconstruction.shape == block[contract.SAMPLES].shape
     assert client.model_version == int(served.directory.name)
     client.close()
