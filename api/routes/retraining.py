@@ -27,7 +27,11 @@ def list_retrainings(
     )
 
 
-@router.post("/alerts", status_code=202, responses=answers(422, 503))
+@router.post(
+    "/alerts",
+    status_code=202,
+    responses=answers(422, 503) | {200: {"model": Requested, "description": "Nothing new: resolved, or open already."}},
+)
 def receive_alerts(services: ServicesDep, principal: Administrator, body: AlertGroup, response: Response) -> Requested:
     """Takes Alertmanager's webhook: alerts that fire become a request, which the next `pipelines.retrain` takes up.
 

@@ -19,7 +19,6 @@ class Alert(BaseModel):
     status: Literal["firing", "resolved"] = Field(examples=["firing"])
     labels: Labels = Field(default_factory=dict, examples=[{"alertname": "EcgDriftGradual"}])
     annotations: Labels = Field(default_factory=dict, examples=[{"summary": "Input drift on device H12"}])
-    starts_at: datetime | None = Field(default=None, alias="startsAt", description="Since when.")
 
 
 class AlertGroup(BaseModel):

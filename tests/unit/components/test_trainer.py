@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from components import preprocessing as p
 from components.trainer import load_normals, load_windows
+from components.training_data import Normals
 from configs import contract
 from configs.errors import DataInvalidError
 from configs.settings import load_settings
@@ -34,11 +35,15 @@ def write(path, windows: list[tuple[int, float]]) -> list[str]:
     return [str(path)]
 
 
+def signals(normals: Normals) -> list[float]:
+    return [float(value) for batch in normals.batches() for value in batch[p.SIGNAL][:, 0]]
+
+
 def test_normal_are_labelled_ones_and_unlabelled_ones_where_settings_say_so(tmp_path):
     files = write(tmp_path / "a.gz", [(0, 1.0), (1, 1.0), (0, 0.0), (0, 1.0)])
-    assert load_normals(files, TRANSFORMED, SETTINGS, "train")[p.SIGNAL][:, 0].tolist() == [0, 2, 3]
+    assert signals(load_normals(files, TRANSFORMED, SETTINGS, "train", tmp_path / "cache")) == [0, 2, 3]
     strict = SETTINGS.model_copy(update={"treat_unlabelled_as_normal": False})
-    assert load_normals(files, TRANSFORMED, strict, "train")[p.SIGNAL][:, 0].tolist() == [0, 3]
+    assert signals(load_normals(files, TRANSFORMED, strict, "train", tmp_path / "strict")) == [0, 3]
     features, anomalous, labelled = load_windows(files, TRANSFORMED)
     assert set(features) == set(WIDTHS)
     assert anomalous.tolist() == [False, True, False, False]
@@ -51,4 +56,4 @@ def test_a_split_without_a_normal_beat_is_refused_with_what_to_do(tmp_path, wind
     with pytest.raises(
         DataInvalidError, match=r"train split.*has 0 normal windows, at least 2.*Ingest more recordings"
     ):
-        load_normals(write(tmp_path / "a.gz", windows), TRANSFORMED, SETTINGS, "train")
+        load_normals(write(tmp_path / "a.gz", windows), TRANSFORMED, SETTINGS, "train", tmp_path / "cache")
