@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +57,9 @@ def test_nothing_is_unpickled() -> None:
 
 
 def test_no_secret_is_in_the_repository() -> None:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
-    if listed.returncode:
+    git = shutil.which("git")
+    listed = subprocess.run([git, "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False) if git else None
+    if listed is None or listed.returncode:
         pytest.skip("not a git checkout: there is no list of what would be published")
     found = []
     for name in listed.stdout.decode().split("\0"):
