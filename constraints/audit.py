@@ -2,8 +2,8 @@
 
     .venv/bin/python constraints/audit.py [--sbom-only]
 
-The SBOMs are made from the lock files, without a network: build/sbom/NAME.cdx.json. The audit asks PyPI's JSON API
-(pypi.org), which a mirror need not have; what could not be audited it says, and ends with code 5.
+The SBOMs are made from the lock files, without a network: build/sbom/NAME.cdx.json. The audit asks PyPI's JSON
+API, which a mirror need not have; what could not be audited it says, and ends with code 5.
 """
 
 import json

@@ -20,11 +20,10 @@ from monitoring.drift import Comparison, DriftMonitor
 from monitoring.drift_features import Stream
 from monitoring.drift_report import write_report
 from monitoring.drift_tests import Finding, detect
-from pipelines.benchmark_data import DS1, DS2
+from pipelines.benchmark_data import DS1, DS2, ArraySource
 from pipelines.drift_disturbances import (
     CHANGES,
     SECOND_RATE_HZ,
-    InMemorySource,
     at_second_rate,
     disturbed,
     read_record,
@@ -43,7 +42,7 @@ class Live:
     """DS2 as a site sent it: in words, what is done to a record, and from when on."""
 
     text: str
-    make: Callable[[InMemorySource], InMemorySource]
+    make: Callable[[ArraySource], ArraySource]
     half: bool = False
 
 

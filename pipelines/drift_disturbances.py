@@ -1,13 +1,14 @@
 """MIT-BIH records as a device with a fault would have sent them, from the start or from some moment on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy.signal import resample_poly
 
-from warehouse.signal.ecg import BeatAnnotations, FloatArray, RecordingHeader
+from pipelines.benchmark_data import ArraySource
+from warehouse.signal.ecg import FloatArray, RecordingHeader
 from warehouse.signal.readers import find_sources, open_source
 
 GAIN = 1.5
@@ -49,22 +50,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
 }
 
 
-@dataclass(frozen=True)
-class InMemorySource:
-    """A record that was read whole; a `SignalSource`."""
-
-    header: RecordingHeader
-    samples: FloatArray
-    beats: BeatAnnotations | None
-
-    def read(self, start: int, stop: int) -> FloatArray:
-        return self.samples[start:stop]
-
-    def annotations(self) -> BeatAnnotations | None:
-        return self.beats
-
-
-def read_record(folder: Path, record: int, device: str) -> InMemorySource:
+def read_record(folder: Path, record: int, device: str) -> ArraySource:
     """A record with its reference beats, as that device's.
 
     Raises:
@@ -75,24 +61,24 @@ def read_record(folder: Path, record: int, device: str) -> InMemorySource:
         raise failure
     source = open_source(found)
     header = replace(source.header, device=device)
-    return InMemorySource(header, source.read(0, header.n_samples), source.annotations())
+    return ArraySource(header, source.read(0, header.n_samples), source.annotations())
 
 
-def disturbed(source: InMemorySource, *, name: str, change: Change, from_s: float) -> InMemorySource:
+def disturbed(source: ArraySource, *, name: str, change: Change, from_s: float) -> ArraySource:
     """The record with a change from a moment on; it is another recording of the same patient."""
     time_s = np.arange(source.header.n_samples) / source.header.sampling_rate_hz
     after = time_s >= from_s
     samples = source.samples.copy()
     samples[after] = change(source.samples[after], time_s[after])
-    return InMemorySource(_renamed(source.header, f"{name} {from_s:g}"), samples, source.beats)
+    return ArraySource(_renamed(source.header, f"{name} {from_s:g}"), samples, source.beats)
 
 
-def at_second_rate(source: InMemorySource) -> InMemorySource:
+def at_second_rate(source: ArraySource) -> ArraySource:
     """The record as a device of another sampling rate has it."""
     rate_hz = source.header.sampling_rate_hz
     samples = resample_poly(source.samples, round(SECOND_RATE_HZ), round(rate_hz), axis=0).astype(np.float32)
     header = replace(source.header, sampling_rate_hz=SECOND_RATE_HZ, n_samples=len(samples))
-    return InMemorySource(_renamed(header, "second rate"), samples, source.beats)
+    return ArraySource(_renamed(header, "second rate"), samples, source.beats)
 
 
 def _renamed(header: RecordingHeader, what: str) -> RecordingHeader:

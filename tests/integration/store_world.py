@@ -1,9 +1,11 @@
 """Made-up recordings, models and scores in both databases, with numbers that a test can foresee."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sqlalchemy as sa
 
 from configs.contract import FeatureSpec
 from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, UnusableSpan, WindowChunk, Windows
@@ -64,3 +66,10 @@ def add_model(stores: Stores, version: int) -> int:
 def scored(values: npt.ArrayLike, threshold: float = 1.5) -> BlockScores:
     score = np.asarray(values, dtype=np.float32)
     return BlockScores(score, score >= threshold, (np.arange(len(score)) % 2).astype(np.int16))
+
+
+def table(store: Any, table: sa.Table, model_version: int) -> list[dict[str, Any]]:
+    """A model version's rows of a table of the results, by primary key."""
+    query = sa.select(table).where(table.c.model_version == model_version).order_by(*table.primary_key.columns)
+    with store.transaction() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]

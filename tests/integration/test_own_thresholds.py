@@ -1,12 +1,10 @@
 """Thresholds that follow a recording, on real PostgreSQL: verdicts, anomalies and episodes decided anew."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
-from store_world import add_model, add_recording, read, scored
+from store_world import add_model, add_recording, read, scored, table
 
 from warehouse.signal.alarm_rate import own_thresholds
 from warehouse.store import Stores
@@ -20,12 +18,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def stores(new_stores: Callable[[], Stores]) -> Stores:
     return new_stores()
-
-
-def table(store: Any, table: sa.Table, model_version: int) -> list[dict[str, Any]]:
-    query = sa.select(table).where(table.c.model_version == model_version).order_by(*table.primary_key.columns)
-    with store.transaction() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def test_verdicts_by_thresholds_that_follow_the_recording(stores: Stores) -> None:

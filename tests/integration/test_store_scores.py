@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
-from store_world import RR_S, START, add_model, add_recording, read, scored
+from store_world import RR_S, START, add_model, add_recording, read, scored, table
 
 from warehouse.store import Stores
 from warehouse.store import tables as t
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.integration
 @pytest.fixture(scope="module")
 def stores(new_stores: Callable[[], Stores]) -> Stores:
     return new_stores()
-
-
-def table(store: Any, table: sa.Table, model_version: int) -> list[dict[str, Any]]:
-    query = sa.select(table).where(table.c.model_version == model_version).order_by(*table.primary_key.columns)
-    with store.transaction() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def test_scores_are_written_once(stores: Stores) -> None:
