@@ -28,7 +28,7 @@ test: environment ## all tests; ECG_MITDB_DIR=FOLDER adds those on MIT-BIH recor
 	$(VENV)/python -m pytest -m "unit or integration or e2e" $(ARGS)
 	@echo '[test] next: make demo shows the platform at work; make test-reference runs the tests on Python 3.13 and TFX 1.21'
 
-test-unit: environment ## the tests that need no server, within a minute
+test-unit: environment ## the tests that need no server, in little more than a minute
 	$(VENV)/python -m pytest -m unit $(ARGS)
 
 test-reference: ## all tests in the reference image, Dockerfile.pipeline (needs a Docker engine)
