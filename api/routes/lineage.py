@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from pydantic import BaseModel
 
 from api.answers import MarkdownResponse, utc
 from api.deps import Reader, ServicesDep
@@ -112,5 +113,5 @@ def list_models_of_patient(
     )
 
 
-def _named(row: dict[str, object], schema: type) -> dict[str, object]:
-    return {name: value for name, value in row.items() if name in schema.model_fields}  # type: ignore[attr-defined]
+def _named(row: dict[str, object], schema: type[BaseModel]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if name in schema.model_fields}

@@ -1,6 +1,6 @@
 """The printable report of a recording: one content, as HTML that prints and as PDF."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -217,15 +217,15 @@ def _reviews(page: Page, recording_id: int) -> tuple[str, list[str], list[list[s
 
 def _unusable(opened: Opened, page: Page) -> tuple[str, list[str], list[list[str]]]:
     t = page.words
-    seconds: Counter[tuple[str, str]] = Counter()
+    seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
     n: Counter[tuple[str, str]] = Counter()
     for span in opened.spans:
         key = (span.lead or "", span.reason)
-        seconds[key] += span.end_s - span.start_s  # type: ignore[assignment]  # a Counter adds any number
+        seconds[key] += span.end_s - span.start_s
         n[key] += 1
     rows = [
         [t.term("reason", reason), lead or t("report.all_leads"), t.count(n[lead, reason]), f"{t.number(total)} s"]
-        for (lead, reason), total in seconds.most_common()
+        for (lead, reason), total in sorted(seconds.items(), key=lambda item: -item[1])
     ]
     return (
         t("report.unusable"),
