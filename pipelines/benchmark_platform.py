@@ -17,7 +17,7 @@ from configs.contract import CALIBRATION, TEST, TRAIN
 from configs.settings import Settings
 from pipelines.benchmark_data import DS1, DS1_CALIBRATION, DS2
 from pipelines.score import score
-from pipelines.train import train
+from pipelines.training_run import train
 from serving.in_process import InProcessModelClient
 from warehouse.ingest import ingest
 from warehouse.signal.readers import find_sources

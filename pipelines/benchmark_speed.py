@@ -30,7 +30,7 @@ from pipelines.speed_clients import bench_clients
 from pipelines.speed_holter import bench_holter
 from pipelines.speed_limits import LIMITS, median_of
 from pipelines.speed_scoring import bench_scoring, scored_windows, spread
-from pipelines.train import train
+from pipelines.training_run import train
 from warehouse.ingest import ingest
 from warehouse.signal.ecg import WindowChunk
 from warehouse.signal.readers import find_sources

@@ -16,7 +16,7 @@ from configs.errors import (
 )
 from configs.settings import Settings, load_settings
 from pipelines.demo import SIMULATED_SPLITS, SPLITS
-from pipelines.train import train
+from pipelines.training_run import train
 from serving.server_config import publish
 from warehouse.ingest import Source, ingest
 from warehouse.signal.download import fetch_mitdb

@@ -17,7 +17,7 @@ from configs.contract import TEST
 from configs.errors import DataInvalidError, NotBlessedError, UnavailableError
 from configs.settings import Settings, load_settings
 from pipelines.score import score
-from pipelines.train import train
+from pipelines.training_run import train
 from warehouse.ingest import Source, ingest
 from warehouse.signal.download import fetch_mitdb
 from warehouse.signal.readers import find_sources

@@ -29,7 +29,7 @@ from pipelines.drift_disturbances import (
     read_record,
 )
 from pipelines.score import score
-from pipelines.train import train
+from pipelines.training_run import train
 from warehouse.ingest import ingest
 from warehouse.store import Stores, open_stores
 

@@ -19,7 +19,7 @@ from pipelines.retrain_data import Choice, check_new_data, choose_data
 from pipelines.retrain_evaluation import CHALLENGER, CHAMPION, compare_on_slices
 from pipelines.retrain_policy import Trigger, find_triggers, held_back, read_facts
 from pipelines.score import model_source
-from pipelines.train import train
+from pipelines.training_run import train
 from serving.connect import open_client
 from serving.releases import Releases
 from warehouse.reviewer_labels import deliver_labels

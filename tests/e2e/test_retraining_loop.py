@@ -17,7 +17,7 @@ from monitoring.figures import FigureContext
 from monitoring.figures.retraining import figures
 from pipelines.retrain import HELD, IN_SHADOW, NOT_DUE, plan, retrain
 from pipelines.score import score
-from pipelines.train import train
+from pipelines.training_run import train
 from serving.releases import Releases
 from warehouse.ingest import ingest
 from warehouse.signal.simulate import SimulatedSource, simulate_recording

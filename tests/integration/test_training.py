@@ -17,7 +17,8 @@ from configs import contract
 from configs.errors import DataInvalidError, ModelUnavailableError, NotBlessedError, NotFoundError
 from configs.settings import load_settings
 from pipelines.score import score
-from pipelines.train import show_trials, train
+from pipelines.train import show_trials
+from pipelines.training_run import train
 from serving.in_process import InProcessModelClient
 from serving.model_files import version_dir
 from warehouse.ingest import ingest
