@@ -12,7 +12,7 @@ from configs.errors import ModelUnavailableError
 from serving.in_process import InProcessModelClient
 from serving.model_client import FloatArray, Scores
 from serving.students import distil, prune
-from serving.tflite import KINDS, Frozen, LiteModel, convert, freeze, low_rank
+from serving.tflite import KINDS, Frozen, LiteModel, constant, convert, freeze, low_rank
 from warehouse.store.records import ModelVersion
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Exporter:
 
     Args:
         held_out: windows to run each on.
-        examples: windows for int8 ranges, and to teach the student with.
+        examples: windows for int8 ranges, and to teach students with.
     """
 
     def __init__(
@@ -105,15 +105,11 @@ class Exporter:
         return freeze(client.score_signature, self._shapes)
 
     def _distilled(self, row: "Exported") -> Frozen:
-        taught = self._client.score(self._examples)
-        signature, parameters = distil(
-            self._examples, taught, self._model.threshold, epochs=self._epochs, seed=self._seed
+        function = constant(self._client.score_signature, self._shapes, batch=None)
+        most = int(QUARTER * self.parameters)
+        signature, row.parameters = distil(
+            function, self.parameters, most, self._examples, epochs=self._epochs, seed=self._seed
         )
-        if parameters > QUARTER * self.parameters:
-            raise ModelUnavailableError(
-                "distilled export", f"the student has {parameters} weights, more than a quarter of {self.parameters}"
-            )
-        row.parameters = parameters
         return freeze(signature, self._shapes)
 
     def _onnx(self, folder: Path, row: "Exported") -> tuple[Path, Scores]:

@@ -12,13 +12,17 @@ from ecg_files import write_csv
 from release_world import ReleaseWorld
 from saved_models import SPEC, random_block
 
+from components.autoencoder import Architecture, build_autoencoder
 from configs import contract
 from configs.errors import DataInvalidError, ModelUnavailableError
 from serving.export import Exported, _judge, export
 from serving.model_client import Scores
-from serving.tflite import freeze, low_rank
+from serving.students import distil, perturbed
+from serving.subgraphs import find_autoencoders
+from serving.tflite import LiteModel, constant, convert, freeze, low_rank
 
 pytestmark = pytest.mark.integration
+PARTS = {"morphology": False, "context": True}  # name, and whether it knows the template
 EXAMPLE = Path(__file__).parents[2] / "examples" / "edge" / "score_ecg.py"
 
 
@@ -69,10 +73,80 @@ def test_each_kind_agrees_with_the_saved_model_and_is_in_the_card(world, splits,
     assert json.loads(folder.read_text())["exports"] == card
 
 
-def test_a_student_that_learnt_nothing_or_is_too_large_is_refused(world, splits, tmp_path):
+def test_a_version_without_autoencoders_has_no_student(world, splits, tmp_path):
     rows = run(world, ["distilled"], tmp_path / "out")
-    assert "more than a quarter of" in rows["distilled"].refused, "the teacher of this test has one weight"
+    assert rows["distilled"].refused == "has no autoencoders that can be told by their names"
     assert not list((tmp_path / "out").glob("*.tflite"))
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    """A signature that holds the platform's two autoencoders, not trained, and its inputs."""
+    tf.keras.utils.set_random_seed(3)
+    architecture = Architecture(SPEC.window_samples, SPEC.n_leads, (48,), 4)
+    alone, beside = (build_autoencoder(architecture, conditioned=c, name=n) for n, c in PARTS.items())
+
+    def signature(**raw):
+        window, template = raw[contract.SAMPLES], raw[contract.TEMPLATE]
+        errors = (tf.square(window - alone(window)), tf.square(window - beside([window, template])))
+        measure = sum(tf.reduce_mean(error, axis=(1, 2)) for error in errors)
+        score = tf.math.log(measure + 1e-3) + sum(0 * tf.reduce_sum(value) for value in raw.values())
+        by_lead = tf.reduce_sum(errors[0], axis=1)
+        return {
+            contract.SCORE: score, contract.VERDICT: tf.cast(score > 0, tf.int32),
+            contract.LEAD: tf.argmax(by_lead, axis=1, output_type=tf.int32),
+        }  # fmt: skip
+
+    inputs = smooth_windows(600)
+    return signature, inputs, {name: (None, *values.shape[1:]) for name, values in inputs.items()}
+
+
+def smooth_windows(n):
+    """Raw inputs of windows as smooth as a beat is."""
+    random = np.random.default_rng(0)
+    inputs = random_block(n).model_inputs()
+    waves = np.sin(np.arange(SPEC.window_samples)[:, None] / np.array([4.0, 9.0, 20.0])).astype(np.float32)
+    for name in (contract.SAMPLES, contract.TEMPLATE):
+        inputs[name] = np.einsum("wk,nkl->nwl", waves, random.normal(0, 0.5, (n, 3, SPEC.n_leads))).astype(np.float32)
+    return inputs
+
+
+def test_students_take_the_autoencoders_places_with_a_quarter_of_the_parameters(teacher):
+    signature, inputs, shapes = teacher
+    function, whole = constant(signature, shapes, batch=None), freeze(signature, shapes)
+    assert {part.name: (len(part.entries), part.narrowest) for part in find_autoencoders(function)} == {
+        "morphology": (1, 4), "context": (2, 4),
+    }  # fmt: skip
+    most = whole.parameters // 4
+    small, parameters = distil(function, whole.parameters, most, inputs, epochs=6, seed=1)
+    frozen = freeze(small, shapes)
+    assert frozen.parameters <= parameters <= most
+    assert frozen.flops < whole.flops / 2
+    held_out = {name: tf.constant(values) for name, values in inputs.items()}
+    expected, found = signature(**held_out), tf.function(small)(**held_out)
+    assert np.corrcoef(expected[contract.SCORE], found[contract.SCORE])[0, 1] > 0.98
+    assert np.mean(expected[contract.LEAD] == found[contract.LEAD]) > 0.95
+
+
+def test_int8_is_in_the_layers_and_nowhere_else(teacher, tmp_path):
+    signature, inputs, shapes = teacher
+    model = convert(freeze(signature, shapes), "int8", inputs)
+    assert len(model) < 0.4 * len(convert(freeze(signature, shapes), "float32", inputs))
+    (tmp_path / "int8.tflite").write_bytes(model)
+    found, _ = LiteModel(tmp_path / "int8.tflite").score(inputs)
+    expected = signature(**{name: tf.constant(values) for name, values in inputs.items()})
+    assert np.abs(found.score - expected[contract.SCORE].numpy()).max() < 0.05
+
+
+def test_perturbed_windows_are_as_many_and_as_large(teacher):
+    _, inputs, _ = teacher
+    changed = perturbed(inputs, np.random.default_rng(2))
+    assert {name: values.shape for name, values in changed.items()} == {k: v.shape for k, v in inputs.items()}
+    assert {values.dtype for values in changed.values()} == {np.dtype(np.float32)}
+    assert (changed[contract.SAMPLES] != inputs[contract.SAMPLES]).any(axis=(1, 2)).mean() > 0.5
+    assert np.abs(changed[contract.SAMPLES]).max() < 10, "millivolts"
+    np.testing.assert_array_equal(changed[contract.RR], inputs[contract.RR])
+    assert (changed[contract.LEAD_MASK] <= inputs[contract.LEAD_MASK]).all()
 
 
 def test_what_is_worse_by_more_than_the_margin_is_refused():

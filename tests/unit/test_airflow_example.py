@@ -1,4 +1,4 @@
-"""The Airflow example, read but not run: Airflow itself is not among this platform's dependencies."""
+"""The Airflow example, read and not run: Airflow itself is not among this platform's dependencies."""
 
 import ast
 import importlib
