@@ -1,9 +1,7 @@
 """`python -m api`: the REST service."""
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -22,9 +20,7 @@ from configs.settings import Settings, load_settings
 from monitoring.database_metrics import DatabaseMetrics
 from monitoring.metrics import new_registry
 from monitoring.model_metrics import ModelMetrics
-from warehouse.store import Stores, open_stores
-from warehouse.store.database import normalise_url
-from warehouse.store.warehouse import Warehouse
+from warehouse.store import open_stores
 
 
 def main(
@@ -71,7 +67,6 @@ def serve(settings: Settings) -> None:
             settings.warehouse_url, settings.results_url, settings.data_dir, pool_size=settings.api.pool_size,
             query_timeout_s=settings.api.query_timeout_s,
         ) as stores,
-        _for_ingest(stores, settings.api.ingest_url) as ingesting,
     ):  # fmt: skip
         oidc = OidcVerifier(settings.oidc, settings.site) if settings.oidc.issuer else None
         has_sign_in = oidc is not None or stores.results.has_keys(valid_at=_now())
@@ -81,7 +76,7 @@ def serve(settings: Settings) -> None:
         measured = ModelMetrics(registry)
         load = load_from(settings.models_dir, settings.serving, measured)
         models = ModelProvider(stores.results, load, clock=_now, forget=measured.forget)
-        uploads = Uploads(ingesting, settings, _now)
+        uploads = Uploads(stores, settings, _now)
         access = Access(stores.results, settings.api, settings.site, _now, oidc)
         limits = RateLimits(settings.api.requests_per_minute, time.monotonic)
         app = create_app(
@@ -95,19 +90,6 @@ def serve(settings: Settings) -> None:
             cli.note("stopping, after a model that is being loaded and a recording that is being ingested, if any")
             uploads.close()
             models.close()
-
-
-@contextlib.contextmanager
-def _for_ingest(stores: Stores, url: str | None) -> Iterator[Stores]:
-    """What posted recordings are written with: a role of its own, where there is one (`python -m warehouse.roles`)."""
-    if url is None:
-        yield stores
-        return
-    warehouse = Warehouse.open(normalise_url(url, "ECG_API__INGEST_URL"), pool_size=2)
-    try:
-        yield Stores(warehouse, stores.results)
-    finally:
-        warehouse.close()
 
 
 def _now() -> datetime:

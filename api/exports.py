@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from api import parquet
 from api.answers import utc
 
 PAGE = 5000
 
-#: Column to Arrow type. Pages come as rows with these keys.
+#: Column to its kind in Parquet. Pages come as rows with these keys.
 ANOMALY_COLUMNS: Mapping[str, str] = {
     "model_version": "int64", "window_id": "int64", "recording_id": "int64", "recording": "string",
     "recorded_at": "timestamp", "r_peak_s": "float64", "score": "float32", "lead": "string", "label": "string",
@@ -52,37 +53,8 @@ def as_csv(pages: Pages, columns: Mapping[str, str]) -> Iterator[bytes]:
 
 
 def as_parquet(pages: Pages, columns: Mapping[str, str]) -> Iterator[bytes]:
-    """A Parquet file, a row group a page."""
-    import pyarrow as pa  # takes a moment, which only exports need spend
-    from pyarrow import parquet
-
-    types = {"timestamp": pa.timestamp("us", tz="UTC"), "bool": pa.bool_()}
-    schema = pa.schema([(name, types.get(kind) or getattr(pa, kind)()) for name, kind in columns.items()])
-    sink = _Sink()
-    with parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), schema) as writer:
-        for rows in pages:
-            values = {name: [_value(row[name]) for row in rows] for name in columns}
-            writer.write_table(pa.table(values, schema=schema))
-            yield sink.taken()
-    yield sink.taken()
-
-
-class _Sink(io.RawIOBase):
-    """A file that keeps what was written until it is taken."""
-
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
-        return len(self._parts[-1])
-
-    def taken(self) -> bytes:
-        parts, self._parts = self._parts, []
-        return b"".join(parts)
+    """A Parquet file, a row group a page; times in UTC."""
+    yield from parquet.write(pages, columns)
 
 
 def _lines(rows: list[list[Any]]) -> bytes:
@@ -101,7 +73,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return value
-
-
-def _value(value: Any) -> Any:
-    return utc(value) if isinstance(value, datetime) else value

@@ -31,8 +31,6 @@ from api.routes import (
     uploads,
     windows,
 )
-from configs.errors import UnavailableError
-from configs.logging import get_logger
 from monitoring.metrics import ApiMetrics, platform_version
 from warehouse.store.connection import ALL_SITES, at_site
 
@@ -105,7 +103,4 @@ def _catch_up(services: Services) -> None:
     with at_site(ALL_SITES):
         reviewing.deliver(services.stores)
         if services.uploads is not None:
-            try:
-                services.uploads.resume()
-            except UnavailableError as error:
-                get_logger("api").warning("uploads_not_resumed", error=str(error))
+            services.uploads.start()

@@ -1,7 +1,6 @@
-"""Recordings posted to the service: kept in a folder each, ingested one after the other in the background.
+"""Recordings posted to the service: kept in a folder each, for `warehouse.uploads` to ingest in the background.
 
-The row in `uploads` is written once all files are on disk, so what it speaks of is whole. A service that stops half way
-goes on where it stopped: ingest itself adds a recording whole or not at all.
+The row in `uploads` is written once all files are on disk, so what it speaks of is whole.
 """
 
 import hashlib
@@ -11,7 +10,6 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -20,19 +18,15 @@ from api.access import Principal
 from api.limits import MB
 from api.paging import Clock
 from api.problems import RefusedError
-from configs.errors import ConflictError, EcgError, NotFoundError, RequestError, StorageError, UnavailableError
-from configs.logging import get_logger
+from configs.errors import ConflictError, NotFoundError, RequestError, StorageError
 from configs.settings import Settings
-from warehouse.ingest import ingest
-from warehouse.signal.readers import find_sources
 from warehouse.store import Stores
-from warehouse.store.connection import at_site
 from warehouse.store.database import free_bytes
+from warehouse.uploads import UploadIngester
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 _.+()-]{0,127}")
 _PART = 1 << 20
 _RESERVE_BYTES = 128 * 2**20
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0  # before what was not available is tried again
 
 
 @dataclass(frozen=True)
@@ -44,24 +38,26 @@ class UploadedFile:
 
 
 class Uploads:
-    """Takes recordings and ingests them.
+    """Takes recordings; ingests them in a thread of its own, or leaves that to `python -m warehouse.uploads`.
 
     Args:
-        settings: where data is, how windows are cut, how much is taken.
+        settings: where data is, how much is taken, whether to ingest.
+
+    Raises:
+        ConfigurationError: it is to ingest, and cannot.
     """
 
     def __init__(self, stores: Stores, settings: Settings, clock: Clock) -> None:
         self._stores = stores
         self._settings = settings
-        self._clock = clock
         self._folder = settings.data_dir / "uploads"
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="uploads")
-        self._closing = threading.Event()
+        self._ingester = UploadIngester(stores, settings, clock) if settings.api.ingest_uploads else None
+        self._thread: threading.Thread | None = None
 
     def accept(
         self, files: Iterable[UploadedFile], principal: Principal, idempotency_key: str | None
     ) -> tuple[dict[str, Any], bool]:
-        """Keeps files and has them ingested.
+        """Keeps files, to be ingested.
 
         Returns:
             The upload's row; and whether it is new: with an idempotency key that was sent before, it is not.
@@ -103,7 +99,8 @@ class Uploads:
                     "Idempotency-Key", "was sent before, with other files", "Send another key for other files."
                 )
             return row, False
-        self._worker.submit(self._ingest, row)
+        if self._ingester is not None:
+            self._ingester.wake()
         return row, True
 
     def upload(self, upload_id: str, principal: Principal) -> dict[str, Any]:
@@ -118,15 +115,18 @@ class Uploads:
             raise NotFoundError(f"upload {upload_id}", "does not exist", "POST /recordings gives an id.")
         return row
 
-    def resume(self) -> None:
-        """Goes on with what was not finished when the service stopped."""
-        for row in self._stores.warehouse.unfinished_uploads():
-            self._worker.submit(self._ingest, row)
+    def start(self) -> None:
+        """Ingests from here on, what an earlier service left first."""
+        if self._ingester is not None:
+            self._thread = threading.Thread(target=self._ingester.follow, name="uploads", daemon=True)
+            self._thread.start()
 
     def close(self) -> None:
         """Waits for the upload that is being ingested; the others wait for the next start."""
-        self._closing.set()
-        self._worker.shutdown(wait=True, cancel_futures=True)
+        if self._ingester is not None:
+            self._ingester.close()
+        if self._thread is not None:
+            self._thread.join()
 
     def _keep(self, files: Iterable[UploadedFile], folder: Path) -> tuple[list[str], int, str]:
         """Writes files to a folder, unpacking archives; returns names, bytes, and a digest of all of it."""
@@ -158,55 +158,6 @@ class Uploads:
             raise RequestError("file", "is missing", "Send one or more files as multipart/form-data, part name file.")
         _check_headers(folder, names)
         return names, size, digest.hexdigest()
-
-    def _ingest(self, row: dict[str, Any]) -> None:
-        """Ingests an upload, however long a database or the disk is away; the next start goes on where this stops."""
-        pause_s = _FIRST_PAUSE_S
-        with at_site(row["site"]):
-            while not self._try_to_ingest(row):
-                if self._closing.wait(pause_s):
-                    return
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def _try_to_ingest(self, row: dict[str, Any]) -> bool:
-        """Whether that came to an end, good or bad; not when something was not available."""
-        log = get_logger("api").bind(upload_id=row["upload_id"])
-        folder = self._folder / row["upload_id"]
-        try:
-            self._stores.warehouse.update_upload(row["upload_id"], {"status": "ingesting"})
-            values = self._ingest_folder(row, folder)
-        except UnavailableError as error:
-            log.warning("upload_waits", error=str(error))
-            return False
-        except EcgError as error:
-            log.warning("upload_failed", error=str(error))
-            values = {"status": "failed", "problem": f"{error.problem}. {error.hint}".strip()}
-        except Exception:  # whatever it is, the poster must not wait for ever
-            log.error("upload_crashed", exc_info=True)
-            values = {"status": "failed", "problem": "Something failed that should not have; the log has it."}
-        try:
-            self._stores.warehouse.update_upload(row["upload_id"], values, finished_at=self._clock())
-        except UnavailableError as error:  # it is ingested again, which adds nothing twice
-            log.warning("upload_not_noted", error=str(error))
-            return False
-        log.info("upload_finished", status=values["status"])
-        shutil.rmtree(folder, ignore_errors=True)
-        return True
-
-    def _ingest_folder(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
-        if not folder.is_dir():
-            return {"status": "failed", "problem": "The files are gone. Send them again."}
-        sources, failures = find_sources([str(folder)])
-        one_process = self._settings.ingest.model_copy(update={"workers": 1})
-        settings = self._settings.model_copy(update={"site": row["site"], "ingest": one_process})
-        report = ingest(
-            sources, settings, self._stores, failures=failures, now=row["created_at"], only_patients=row["patients"],
-            origin=f"upload {row['created_by']}",
-        )  # fmt: skip
-        named = self._stores.warehouse.names_of(report.recording_ids)
-        recordings = [{"recording_id": number, "name": name} for number, name in named.items()]
-        problem = "; ".join(report.failures).replace(f"{folder}/", "").replace(str(folder), "upload") or None
-        return {"status": "failed" if problem else "done", "problem": problem, "recordings": recordings}
 
 
 def _unpacked(files: Iterable[UploadedFile], folder: Path, max_files: int) -> Iterator[UploadedFile]:

@@ -349,10 +349,10 @@ class ApiSettings(_Section):
     page_size: int = Field(100, ge=1, le=1000, description="Items a page when the caller does not say.")
     max_page_size: int = Field(1000, ge=1, le=10000, description="Largest page a caller may ask for.")
     pool_size: int = Field(10, ge=1, description="Database connections kept open, a database.")
-    ingest_url: str | None = Field(
-        None,
-        description="PostgreSQL of the warehouse as a role that may ingest, for posted recordings; "
-        "warehouse_url when unset.",
+    ingest_uploads: bool = Field(
+        True,
+        description="Ingest posted recordings in the service's own process; false leaves that to "
+        "`python -m warehouse.uploads --watch`.",
     )
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may call the service, such as https://dashboard.example."

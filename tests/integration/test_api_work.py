@@ -37,6 +37,8 @@ from configs.settings import ApiSettings, Settings, load_settings
 from warehouse.ingest import ingest
 from warehouse.signal.readers import find_sources
 from warehouse.signal.simulate import simulate_cohort
+from warehouse.store.connection import at_site
+from warehouse.uploads import UploadIngester
 
 pytestmark = pytest.mark.integration
 
@@ -365,6 +367,23 @@ def test_uploads_are_resumed_by_the_next_service(world: World, settings: Setting
     world.stores.warehouse.add_upload({**row, "idempotency_key": None, "patients": None, "status": "ingesting"})
     with serving_uploads(world, settings) as client:
         until(lambda: client.get(f"/uploads/{'1' * 32}").json()["status"] == "done", timeout_s=60)
+
+
+def test_uploads_may_be_ingested_by_other_processes_each_by_one(
+    world: World, settings: Settings, wfdb_folder: Path
+) -> None:
+    apart = settings.model_copy(update={"api": settings.api.model_copy(update={"ingest_uploads": False})})
+    ingesters = [UploadIngester(world.stores, settings, world.clock) for _ in range(2)]
+    with serving_uploads(world, apart) as client:
+        files = [("file", (path.name, path.read_bytes())) for path in wfdb_folder.iterdir() if path.stem == "sim004"]
+        url = client.post("/recordings", files=files).headers["location"]
+        with at_site(SITE), world.stores.warehouse.claimed_upload() as taken:
+            assert taken is not None
+            assert client.get(url).json()["status"] == "waiting"
+            assert not ingesters[0].ingest_next()
+        assert ingesters[1].ingest_next()
+        assert client.get(url).json()["status"] == "done"
+        assert not any(ingester.ingest_next() for ingester in ingesters)
 
 
 # --- reviews and feedback --------------------------------------------------------------------------------------------

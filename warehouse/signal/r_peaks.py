@@ -1,16 +1,19 @@
-"""R peaks without reference annotations: a neurokit2 detector on the best lead, refined to the QRS's extremum.
+"""R peaks without reference annotations: a published detector on the best lead, refined to the QRS's extremum.
 
 Detection runs in cells of 30 s on a grid anchored at the recording's start, each with 5 s of margin, so the block
 length of the caller does not matter.
 """
 
+import importlib.util
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
 from configs.errors import ConfigurationError
+from warehouse.signal import detectors
 from warehouse.signal.codes import LEAD_OFF, USABLE, CodeArray
 from warehouse.signal.ecg import FloatArray
 
@@ -20,15 +23,19 @@ CELL_S = 30.0
 MARGIN_S = 5.0
 REFRACTORY_S = 0.2
 
-#: neurokit2 methods that are fast and hold on any block of a recording, and the cleaning each was published with.
-DETECTORS: dict[str, str | None] = {
-    "neurokit": None,
-    "pantompkins1985": "pantompkins1985",
+#: Detectors that need nothing but this package.
+_OWN: dict[str, Callable[[npt.NDArray[np.float64], int], IntArray]] = {
+    "neurokit": detectors.neurokit,
+    "pantompkins1985": detectors.pan_tompkins,
+}
+#: Methods of neurokit2 that are fast and hold on any block of a recording, and the cleaning each was published with.
+_OF_NEUROKIT2: dict[str, str | None] = {
     "hamilton2002": "hamilton2002",
     "elgendi2010": "elgendi2010",
     "kalidas2017": None,
     "rodrigues2021": None,
 }
+DETECTORS = (*_OWN, *_OF_NEUROKIT2)
 
 _LEAST_RATE_HZ = 100.0  # detectors are given at least this rate
 _REFINE_S = 0.08
@@ -48,6 +55,9 @@ def check_detector(name: str) -> None:
     if name not in DETECTORS:
         known = ", ".join(DETECTORS)
         raise ConfigurationError("ingest.detector", f"unknown R-peak detector {name!r}", f"Known: {known}.")
+    if name in _OF_NEUROKIT2 and importlib.util.find_spec("neurokit2") is None:
+        own = " or ".join(_OWN)
+        raise ConfigurationError("ingest.detector", f"{name} needs neurokit2, which is not installed", f"Use {own}.")
 
 
 #: What two detectors found in a cell and its margins, by lead: the chosen one and another, indices into the stretch.
@@ -74,7 +84,7 @@ class RPeakDetector:
     """Finds R peaks cell by cell; remembers the lead in use, each lead's polarity and the last R peak.
 
     Args:
-        detector: a key of `DETECTORS`.
+        detector: one of `DETECTORS`.
         sampling_rate_hz: of the signals given to `detect`.
         n_leads: columns of those signals.
     """
@@ -207,9 +217,7 @@ def _owner(code: CodeArray, order: list[int]) -> npt.NDArray[np.int64]:
 
 
 def _run_detector(name: str, x: FloatArray, rate_hz: float) -> IntArray:
-    """Candidates of a neurokit2 method; none where the method gives up on a signal without beats."""
-    import neurokit2  # takes seconds; not needed with annotations
-
+    """Candidates of a detector; none where it gives up on a signal without beats."""
     up = max(1, int(np.ceil(_LEAST_RATE_HZ / rate_hz)))
     scale = float(np.abs(x).max(initial=0.0))
     if len(x) < 2 * rate_hz or scale == 0:
@@ -219,11 +227,18 @@ def _run_detector(name: str, x: FloatArray, rate_hz: float) -> IntArray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # empty means and divisions by zero on stretches without beats
         try:
-            cleaning = DETECTORS[name]
-            cleaned = neurokit2.ecg_clean(raised, sampling_rate=rate, method=cleaning) if cleaning else raised
-            found = neurokit2.ecg_findpeaks(cleaned, sampling_rate=rate, method=name)["ECG_R_Peaks"]
+            found = _OWN[name](raised, rate) if name in _OWN else _run_neurokit2(name, raised, rate)
         except (ValueError, IndexError, ZeroDivisionError):
             return np.empty(0, dtype=np.int64)  # their way to say: no beat here; the time is reported as no_beat
     peaks = np.rint(np.asarray(found, dtype=np.float64) / up).astype(np.int64)
     inside: IntArray = np.unique(peaks[(peaks >= 0) & (peaks < len(x))])
     return inside
+
+
+def _run_neurokit2(name: str, x: npt.NDArray[np.float64], rate: int) -> IntArray:
+    import neurokit2  # takes seconds, and most need none of it
+
+    cleaning = _OF_NEUROKIT2[name]
+    cleaned = neurokit2.ecg_clean(x, sampling_rate=rate, method=cleaning) if cleaning else x
+    found: IntArray = neurokit2.ecg_findpeaks(cleaned, sampling_rate=rate, method=name)["ECG_R_Peaks"]
+    return found

@@ -53,7 +53,7 @@ _INGESTED: Final = (
 #: Who owns the tables migrates, makes keys, releases, erases and backs up. The processes that run need no more than:
 ROLES: Final[Mapping[str, Role]] = {
     "ecg_ingest": Role(
-        "python -m warehouse.ingest; recordings posted to the API (api.ingest_url)",
+        "python -m warehouse.ingest, warehouse.uploads",
         Grants(
             reads=True, hidden=("labels",), writes=dict.fromkeys(_INGESTED, READ_WRITE), functions=("make_partition",)
         ),
@@ -83,7 +83,7 @@ ROLES: Final[Mapping[str, Role]] = {
     ),
     "ecg_api": Role(
         "python -m api",
-        Grants(reads=True, writes={"uploads": "INSERT, UPDATE", "labels": "INSERT"}),
+        Grants(reads=True, writes={"uploads": "INSERT", "labels": "INSERT"}),
         Grants(
             reads=True,
             hidden=("audit_log", "erasures"),
