@@ -74,7 +74,8 @@ def pan_tompkins(x: _Signal, rate_hz: int) -> IntArray:
     """
     sections = signal.butter(1, [5, 15], btype="bandpass", output="sos", fs=rate_hz)
     passed, _ = signal.sosfilt(sections, x, zi=signal.sosfilt_zi(sections) * np.mean(x))
-    energy = _mean_of_last(np.diff(passed) ** 2, int(0.12 * rate_hz))
+    steps: _Signal = np.diff(passed)
+    energy = _mean_of_last(steps * steps, int(0.12 * rate_hz))
     energy[: int(0.2 * rate_hz)] = 0
     return _over_adaptive_threshold(energy, rate_hz)
 
