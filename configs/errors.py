@@ -7,6 +7,7 @@
     |-- NotBlessedError           a model was trained but did not pass its gates     exit 4
     |-- UnavailableError          something this process needs is not there          exit 5
     |   |-- DatabaseUnavailableError
+    |   |   `-- DatabaseBusyError a transaction gave way to another; it can be run again
     |   |-- StorageError          disk full or not writable
     |   `-- ModelUnavailableError no model version, or the model server is down
     |-- NotFoundError             the thing asked for does not exist                 exit 3
@@ -81,6 +82,10 @@ class UnavailableError(EcgError):
 
 class DatabaseUnavailableError(UnavailableError):
     """A database does not answer."""
+
+
+class DatabaseBusyError(DatabaseUnavailableError):
+    """A transaction was given up for another's sake (a deadlock); run again, it may succeed."""
 
 
 class StorageError(UnavailableError):

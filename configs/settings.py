@@ -259,6 +259,11 @@ class PrivacySettings(_Section):
     retention_days: int = Field(
         0, ge=0, le=36500, description="Recordings that ended longer ago are deleted; 0 keeps everything."
     )
+    erasure_log: Path | None = Field(
+        None,
+        description="File that every erasure is noted in, for restores of older backups: best erasures.jsonl where the "
+        "backups are. data_dir/erasures.jsonl when unset.",
+    )
 
 
 class DriftSettings(_Section):

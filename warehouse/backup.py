@@ -9,14 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import sqlalchemy as sa
 import typer
 
 from configs import cli
 from configs.errors import ConfigurationError, ConflictError
 from configs.settings import Settings, load_settings
 from warehouse.audit import command_act
+from warehouse.erasure_log import LOG_FILE, log_of, note, read_log
 from warehouse.pseudonyms import key_of
 from warehouse.store import Stores, open_stores
+from warehouse.store.base_backup import base_backup, check_base_backup, server_of
 from warehouse.store.dumps import counts, dump, snapshot
 
 MANIFEST: Final = "manifest.json"
@@ -29,6 +32,9 @@ def main(
     key_file: Annotated[
         Path | None, typer.Option(help="Also write the pseudonym key here; not in FOLDER: keep it apart.")
     ] = None,
+    physical: Annotated[
+        bool, typer.Option("--physical", help="Copy the servers' files (pg_basebackup) instead: faster, and larger.")
+    ] = False,
     profile: Annotated[str | None, typer.Option(help="Profile name or YAML file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the manifest here too.")] = None,
 ) -> None:
@@ -36,7 +42,11 @@ def main(
 
     Each database is dumped as one snapshot sees it, the results before the warehouse, so that no result lacks what it
     is about; rows are counted in that snapshot, and the manifest has sha256 of each file. `python -m warehouse.restore`
-    checks all of it. The folder appears under its name when it is whole.
+    checks all of it. The folder appears under its name when it is whole. Beside it lies erasures.jsonl, who was erased
+    until now: a restore leaves them out.
+
+    With --physical a server's files are copied as they are, both databases at the same moment, with whatever else is on
+    that server; the same version of PostgreSQL on the same kind of machine can start from them.
 
     The pseudonym key is not in it: who has both knows who the patients are. Keep it elsewhere (--key-file), and do keep
     it: without it, a patient's next recording is another patient's.
@@ -47,15 +57,18 @@ def main(
     if key_file is not None and folder.resolve() in key_file.resolve().parents:
         raise ConfigurationError("--key-file", "is in the backup's folder", "Name a place apart from the data.")
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
-        made = back_up(stores, settings, folder, now=datetime.now(UTC))
+        made = back_up(stores, settings, folder, now=datetime.now(UTC), physical=physical)
     if key_file is not None:
         write_key(key_of(settings.pseudonym_key, settings.data_dir), key_file)
     cli.write_json(json_file, json.loads((made / MANIFEST).read_text("utf-8")))
     cli.note(f"Backup {made} is whole. Try it: python -m warehouse.restore {made}, with ECG_DATA_DIR at a new folder.")
 
 
-def back_up(stores: Stores, settings: Settings, folder: Path, *, now: datetime) -> Path:
+def back_up(stores: Stores, settings: Settings, folder: Path, *, now: datetime, physical: bool = False) -> Path:
     """Makes a backup; returns its folder.
+
+    Args:
+        physical: of the servers' files, by pg_basebackup.
 
     Raises:
         ConflictError: there is one of this moment.
@@ -67,11 +80,7 @@ def back_up(stores: Stores, settings: Settings, folder: Path, *, now: datetime) 
         raise ConflictError(str(whole), "is there already", "Wait a second, or remove what was left.")
     stores.results.add_acts([command_act("backup", name)])
     partial.mkdir(parents=True, mode=0o700)
-    databases: dict[str, Any] = {}
-    for kind, store in (("results", stores.results), ("warehouse", stores.warehouse)):
-        with snapshot(store.url) as (connection, taken):
-            databases[kind] = {"rows": counts(connection)}
-            dump(store.url, taken, partial / f"{kind}.dump")
+    databases = _copy_servers(stores, partial) if physical else _dump(stores, partial)
     with tarfile.open(partial / FILES, "w") as archive:
         for pattern in _KEPT:
             for path in sorted(settings.data_dir.glob(pattern)):
@@ -79,14 +88,48 @@ def back_up(stores: Stores, settings: Settings, folder: Path, *, now: datetime) 
     head = stores.results.acts(limit=1, newest=True)[0]
     manifest = {
         "made_at": now.isoformat(),
+        "physical": physical,
         "databases": databases,
         "audit_head": f"{head['audit_id']}:{bytes(head['hash']).hex()}",
         "key_check": key_check(key_of(settings.pseudonym_key, settings.data_dir)),
-        "sha256": {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+        "sha256": {path.name: sha256_of(path) for path in sorted(partial.iterdir()) if path.is_file()},
     }
     cli.write_json(partial / MANIFEST, manifest)
+    note(folder / LOG_FILE, read_log(log_of(settings)))
     partial.rename(whole)
     return whole
+
+
+def _dump(stores: Stores, folder: Path) -> dict[str, Any]:
+    databases = {}
+    for kind, store in (("results", stores.results), ("warehouse", stores.warehouse)):
+        with snapshot(store.url) as (connection, taken):
+            databases[kind] = {"rows": counts(connection)}
+            dump(store.url, taken, folder / f"{kind}.dump")
+    return databases
+
+
+def _copy_servers(stores: Stores, folder: Path) -> dict[str, Any]:
+    """A copy a server, and for each database the copy it is in, its name there, and rows before and after."""
+    databases: dict[str, Any] = {}
+    copies: dict[int, str] = {}
+    for kind, store in (("results", stores.results), ("warehouse", stores.warehouse)):
+        databases[kind] = {"name": sa.make_url(store.url).database, "rows": _rows(store.url)}
+    for kind, store in (("results", stores.results), ("warehouse", stores.warehouse)):
+        server = server_of(store.url)
+        if server not in copies:
+            copies[server] = f"server-{kind}"
+            base_backup(store.url, folder / copies[server])
+            check_base_backup(folder / copies[server])
+        databases[kind]["copy"] = copies[server]
+    for kind, store in (("results", stores.results), ("warehouse", stores.warehouse)):
+        databases[kind]["rows_after"] = _rows(store.url)
+    return databases
+
+
+def _rows(url: str) -> dict[str, int]:
+    with snapshot(url) as (connection, _):
+        return counts(connection)
 
 
 def key_check(key: bytes) -> str:

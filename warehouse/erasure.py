@@ -1,6 +1,6 @@
 """Takes recordings out of everything the platform keeps, and proves it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from warehouse import patient_files
 from warehouse.audit import command_act
+from warehouse.erasure_log import LOG_FILE, Noted, note
 from warehouse.pseudonyms import pseudonym
 from warehouse.store import Stores
 from warehouse.store.erasure_queries import Traces, subject_digest
@@ -55,9 +56,13 @@ def resolve(stores: Stores, key: bytes, site: str, given: str) -> Patient:
     return Patient(site, pseudonym(key, given))
 
 
-def erase_patient(stores: Stores, data_dir: Path, key: bytes, patient: Patient) -> Erased:
-    """Takes out a patient's recordings and all that came of them; run again, it searches again, and finishes."""
-    found = _Eraser(stores, data_dir)
+def erase_patient(stores: Stores, data_dir: Path, key: bytes, patient: Patient, *, log: Path | None = None) -> Erased:
+    """Takes out a patient's recordings and all that came of them; run again, it searches again, and finishes.
+
+    Args:
+        log: where it is noted, for restores; `data_dir/erasures.jsonl` when None.
+    """
+    found = _Eraser(stores, data_dir, log)
     uploads = patient_files.uploads_of(data_dir, key, patient.pseudonym)
     for row in stores.warehouse.unfinished_uploads():  # or the service would go on with files that are gone
         if data_dir / "uploads" / row["upload_id"] in uploads:
@@ -75,6 +80,18 @@ def erase_patient(stores: Stores, data_dir: Path, key: bytes, patient: Patient) 
     return found.report
 
 
+def erase_again(stores: Stores, data_dir: Path, key: bytes, noted: Iterable[Noted], *, log: Path) -> list[Erased]:
+    """Takes out whom a restored backup has brought back: erased, by the log, in an erasure that the backup has not."""
+    finished = {Noted.of_row(row) for row in stores.results.erasures() if row["finished_at"] is not None}
+    wanted = {one.subject for one in noted if one not in finished}
+    back = [one for one in map(_as_patient, stores.warehouse.patients()) if one.digest in wanted]
+    return [erase_patient(stores, data_dir, key, patient, log=log) for patient in back]
+
+
+def _as_patient(row: Mapping[str, Any]) -> Patient:
+    return Patient(row["site"], row["pseudonym"])
+
+
 def erase_until(stores: Stores, data_dir: Path, moment: datetime) -> Erased:
     """Takes out all recordings that ended before a moment; whole months by dropping their partitions."""
     found = _Eraser(stores, data_dir)
@@ -88,9 +105,10 @@ def erase_until(stores: Stores, data_dir: Path, moment: datetime) -> Erased:
 
 
 class _Eraser:
-    def __init__(self, stores: Stores, data_dir: Path) -> None:
+    def __init__(self, stores: Stores, data_dir: Path, log: Path | None = None) -> None:
         self._stores = stores
         self._data_dir = data_dir
+        self._log = log or data_dir / LOG_FILE
         self._models: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self.report = Erased()
@@ -109,6 +127,9 @@ class _Eraser:
         warehouse, results = self._stores.warehouse, self._stores.results
         stopped = results.erasures(subject=subject, unfinished=True)
         number = int(stopped[0]["erasure_id"]) if stopped else results.start_erasure(subject, reason, traces)
+        if reason == "erasure":  # before anything is gone: a restored backup must not bring it back
+            begun = next(row for row in results.erasures(subject=subject) if row["erasure_id"] == number)
+            note(self._log, [Noted.of_row(begun)])
         names = sorted(set(warehouse.names_of(traces.recording_ids).values()))
         spans = warehouse.spans_with(traces)
         self._models = results.trained_on(spans)

@@ -12,6 +12,7 @@ from configs.errors import EXIT_DATA, ConfigurationError, NotFoundError
 from configs.settings import Settings, load_settings
 from warehouse.audit import command_act
 from warehouse.erasure import Erased, Patient, erase_patient, erase_until, resolve
+from warehouse.erasure_log import log_of
 from warehouse.patient_export import export_patient
 from warehouse.pseudonyms import key_of
 from warehouse.store import Stores, open_stores
@@ -64,7 +65,7 @@ def main(
             _export(stores, meant, to, json_file)
             return
         _confirm(stores, meant, yes=yes)
-        erased = erase_patient(stores, settings.data_dir, key, meant)
+        erased = erase_patient(stores, settings.data_dir, key, meant, log=log_of(settings))
     _tell(erased, json_file)
 
 

@@ -16,7 +16,7 @@ from configs.errors import ConfigurationError
 from configs.settings import load_settings
 from warehouse.store import open_stores
 from warehouse.store.connection import Repository
-from warehouse.store.grants import ROLES, Grants
+from warehouse.store.grants import ROLES, Grants, Role
 
 _POLICY: Final = "ecg_by_site"
 _SITE: Final = "(SELECT current_setting('ecg.site', true)) IN (site, '*')"
@@ -37,21 +37,22 @@ def main(
     list_only: Annotated[bool, typer.Option("--list", help="Only say what each role is for.")] = False,
     profile: Annotated[str | None, typer.Option(help="Profile name or YAML file.")] = None,
 ) -> None:
-    """Make the roles ecg_ingest, ecg_trainer, ecg_scorer, ecg_api and ecg_monitor, and grant each what it needs.
+    """Make a role for each process, ecg_api, ecg_scorer, ... (--list), and grant each what it needs.
 
     To be run as the tables' owner, who may create roles, after each migration: it grants anew, so that running it
     again changes nothing. Then give each process the URL of its own role. Without a password file a role cannot log
     in; grant it to logins of yours.
 
     The API's role sees rows of the site alone that each request is of: the database refuses what a forgotten condition
-    in a query would show. The others serve all sites (BYPASSRLS).
+    in a query would show. The others serve all sites (BYPASSRLS). ecg_exporter is for Prometheus's postgres-exporter:
+    it has PostgreSQL's pg_monitor, and reads no table.
 
     Exit codes: 0 done, 2 wrong options, or this user may not, 5 a database is not available.
     """
     if list_only:
         table = Table("Role", "For", "Sees")
         for name, role in ROLES.items():
-            table.add_row(name, role.purpose, "its request's site" if role.by_site else "all sites")
+            table.add_row(name, role.purpose, _sees(role))
         cli.show(table)
         return
     given = _passwords(passwords)
@@ -76,13 +77,15 @@ def apply_roles(database: Repository, kind: str, passwords: Mapping[str, str]) -
     with database.transaction() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(72674905)"))  # roles are the whole server's
         for name, role in ROLES.items():
-            _ensure_role(connection, name, bypass=not role.by_site, password=passwords.get(name))
-            _grant(connection, name, role.warehouse if kind == "warehouse" else role.results)
+            _ensure_role(connection, name, role, password=passwords.get(name))
+            if role.member_of is None:
+                _grant(connection, name, role.warehouse if kind == "warehouse" else role.results)
         by_site = [name for name, role in ROLES.items() if role.by_site]
         _policies(connection, by_site)
 
 
-def _ensure_role(connection: sa.Connection, name: str, *, bypass: bool, password: str | None) -> None:
+def _ensure_role(connection: sa.Connection, name: str, role: Role, *, password: str | None) -> None:
+    bypass = not role.by_site and role.member_of is None
     known = connection.execute(
         sa.text("SELECT rolbypassrls, rolcanlogin FROM pg_roles WHERE rolname = :name"), {"name": name}
     ).one_or_none()
@@ -91,6 +94,8 @@ def _ensure_role(connection: sa.Connection, name: str, *, bypass: bool, password
             connection.execute(sa.text(f"CREATE ROLE {name} NOLOGIN {'BYPASSRLS' if bypass else 'NOBYPASSRLS'}"))
         elif known.rolbypassrls != bypass:
             connection.execute(sa.text(f"ALTER ROLE {name} {'BYPASSRLS' if bypass else 'NOBYPASSRLS'}"))
+        if role.member_of is not None:
+            connection.execute(sa.text(f"GRANT {role.member_of} TO {name}"))
         if password is not None:  # hashed here: neither the network nor the server's log has it
             driver: Any = connection.connection.dbapi_connection
             verifier = encrypt_password(password, name, driver, "scram-sha-256")
@@ -98,9 +103,15 @@ def _ensure_role(connection: sa.Connection, name: str, *, bypass: bool, password
     except sa.exc.DBAPIError as error:
         if isinstance(error.orig, pg_errors.InsufficientPrivilege):
             problem = f"this user may not make it ({str(error.orig).splitlines()[0]})"
-            hint = "Run this as a superuser, or as a user with CREATEROLE and BYPASSRLS."
+            hint = "Run this as a superuser, or as a user with CREATEROLE, BYPASSRLS and pg_monitor WITH ADMIN OPTION."
             raise ConfigurationError(f"role {name}", problem, hint) from error
         raise
+
+
+def _sees(role: Role) -> str:
+    if role.member_of is not None:
+        return "no table"
+    return "its request's site" if role.by_site else "all sites"
 
 
 def _grant(connection: sa.Connection, role: str, grants: Grants) -> None:

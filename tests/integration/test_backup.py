@@ -12,10 +12,12 @@ import sqlalchemy as sa
 from store_world import add_model, add_recording, read, scored
 from warehouse_help import content
 
-from configs.errors import ConflictError, SourceError
+from configs.errors import ConfigurationError, ConflictError, SourceError
 from configs.settings import Settings, load_settings
 from warehouse import backup, restore
-from warehouse.store import Stores
+from warehouse.erasure import Patient, erase_patient
+from warehouse.erasure_log import read_log
+from warehouse.store import Stores, open_stores
 from warehouse.store.audit_queries import Act
 from warehouse.store.database import DatabaseUrls
 from warehouse.store.records import Beat, Opinion
@@ -84,7 +86,7 @@ def test_a_backup_comes_back_as_it_was(
     urls = new_databases()
     there = settings_of(urls, tmp_path / "restored")
     done = restore.bring_back(made, manifest, there)
-    assert done == {"differences": [], "key_matches": True}
+    assert done == {"differences": [], "key_matches": True, "erased_again": 0}
     back = Stores(Warehouse.open(urls.warehouse), Results.open(urls.results))
     assert content(back.warehouse) == before
     assert checksum(back.results) == scores
@@ -115,6 +117,67 @@ def test_a_backup_comes_back_as_it_was(
         restore.check(made)
     (made / "manifest.json").write_text(json.dumps({"sha256": {"gone": ""}}))
     with pytest.raises(SourceError, match="is no whole backup"):
+        restore.check(made)
+
+
+def test_who_was_erased_since_stays_erased(
+    new_stores: Callable[[], Stores], new_databases: Callable[[], DatabaseUrls], tmp_path: Path
+) -> None:
+    """Erased before the backup and back again; erased after it; and never: only the second goes at the restore."""
+    stores, data_dir = new_stores(), tmp_path / "data"
+    settings = settings_of(DatabaseUrls(stores.warehouse.url, stores.results.url), data_dir)
+    for name in ("came back", "left", "stays"):
+        add_recording(stores, name, 10)
+    erase_patient(stores, data_dir, b"the key", Patient("main", "of came back"))
+    add_recording(stores, "came back", 20)
+    made = backup.back_up(stores, settings, tmp_path / "backups", now=NOW)
+    erase_patient(stores, data_dir, b"the key", Patient("main", "of left"))
+
+    there = settings_of(new_databases(), tmp_path / "restored")
+    log = tmp_path / "backups" / "erasures.jsonl"
+    assert len(read_log(log)) == 1, "as it was when the backup was made"
+    assert "of left" not in (data_dir / "erasures.jsonl").read_text()
+    noted = restore.erased_since(made, there, data_dir / "erasures.jsonl")
+    done = restore.bring_back(made, restore.check(made), there, noted)
+    assert done == {"differences": [], "key_matches": True, "erased_again": 1}
+    assert there.warehouse_url is not None
+    back = Warehouse.open(there.warehouse_url)
+    assert {row["name"]: row["window_rows"] for row in content(back)} == {"came back": 20, "stays": 10}
+    back.close()
+    assert set(read_log(there.data_dir / "erasures.jsonl")) >= set(noted), "the next restore knows them too"
+    log.unlink()
+    with pytest.raises(SourceError, match="nobody can say who was erased since"):
+        restore.erased_since(made, settings_of(new_databases(), tmp_path / "other"), None)
+    log.write_text('{"subject": "cut of')
+    with pytest.raises(SourceError, match="is no log of erasures"):
+        restore.erased_since(made, there, None)
+
+
+def test_a_physical_backup_is_a_server_that_starts(tmp_path: Path) -> None:
+    settings = load_settings(overrides={"data_dir": tmp_path / "data", "pseudonym_key": "the key"})
+    with open_stores(None, None, settings.data_dir) as stores:
+        window_set = add_recording(stores, "r", 50)
+        run = add_model(stores, 1)
+        block = read(stores, window_set)
+        stores.results.write_scores(run, 1, window_set, block, scored(np.linspace(0, 3, len(block))))
+        before, scores = content(stores.warehouse), checksum(stores.results)
+        made = backup.back_up(stores, settings, tmp_path / "backups", now=NOW, physical=True)
+        add_recording(stores, "after", 5)
+    assert sorted(path.name for path in made.iterdir()) == ["files.tar", "manifest.json", "server-results"]
+    there = load_settings(overrides={"data_dir": tmp_path / "restored", "pseudonym_key": "the key"})
+    manifest = restore.check(made)
+    assert restore.bring_back(made, manifest, there)["differences"] == []
+    with open_stores(None, None, there.data_dir) as back:
+        assert content(back.warehouse) == before
+        assert checksum(back.results) == scores
+        add_recording(back, "after", 5)
+    with pytest.raises(ConflictError, match="has a server already"):
+        restore.bring_back(made, manifest, there)
+    with pytest.raises(ConfigurationError, match="only an embedded server's"):
+        restore.bring_back(made, manifest, settings_of(DatabaseUrls("postgresql://x/a", "postgresql://x/b"), tmp_path))
+    file = made / "server-results" / "global" / "pg_filenode.map"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(SourceError, match="was changed since the backup"):
         restore.check(made)
 
 

@@ -131,7 +131,7 @@ def test_an_erased_patient_is_nowhere_and_the_others_are_whole(hospital: Hospita
     entries = stores.warehouse.data_span(hospital.span).content["window_sets"]
     assert [(entry["recording"], entry["n_windows"]) for entry in entries] == [("", 0), ("two", 20)]
     left = sorted(path.name for path in hospital.data_dir.rglob("*") if path.is_file())
-    assert left == ["model_card.json", "model_card.md"]
+    assert left == ["erasures.jsonl", "model_card.json", "model_card.md"]
     # the same data later make another span: what is trained now is not marked
     assert stores.warehouse.freeze_span(SPEC.digest).span != hospital.span
     (act,) = stores.results.acts(equal={"action": "erase"})

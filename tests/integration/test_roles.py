@@ -17,6 +17,7 @@ from warehouse.reviewer_labels import deliver_labels
 from warehouse.store import Stores
 from warehouse.store.audit_queries import Act
 from warehouse.store.connection import ALL_SITES, at_site
+from warehouse.store.database import DatabaseUrls, migrate
 from warehouse.store.grants import ROLES
 from warehouse.store.records import AnomalyFilter, Beat, Opinion, WindowSet
 from warehouse.store.results import Results
@@ -194,6 +195,39 @@ def test_the_monitor_reads_every_group_of_figures(
     context = FigureContext.read(as_role("ecg_monitor"), load_settings())
     for name, figures in GROUPS.items():
         assert list(figures(context)), name
+
+
+def test_the_exporter_reads_the_servers_figures_and_no_table(owner: Stores, as_role: Callable[[str], Stores]) -> None:
+    for name, ours in (("warehouse", owner.warehouse), ("results", owner.results)):
+        url = getattr(as_role("ecg_exporter"), name).url
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            sizes = "SELECT sum(pg_database_size(datname)) FROM pg_database"  # of others: pg_monitor's
+            assert connection.execute(sa.text(sizes)).scalar_one() > 0
+            hidden = "SELECT count(*) FROM pg_stat_activity WHERE query = '<insufficient privilege>'"
+            assert connection.execute(sa.text(hidden)).scalar_one() == 0
+            with ours.transaction() as asking:
+                tables = asking.execute(sa.text(_READABLE_BY_EXPORTER)).scalars().all()
+            assert tables == []
+
+
+_READABLE_BY_EXPORTER = """
+SELECT relname FROM pg_class WHERE relnamespace = CAST(current_schema() AS regnamespace) AND relkind IN ('r', 'p', 'v')
+AND has_table_privilege('ecg_exporter', oid, 'SELECT, INSERT, UPDATE, DELETE')"""
+
+
+def test_a_role_that_starts_on_an_older_schema_is_told_what_to_do(new_databases: Callable[[], DatabaseUrls]) -> None:
+    urls = new_databases()
+    migrate(urls.results, "results", "0005")
+    owner = Results.open(urls.results)
+    roles.apply_roles(owner, "results", {"ecg_scorer": PASSWORD})
+    url = sa.make_url(urls.results).set(username="ecg_scorer", password=PASSWORD).render_as_string(False)
+    with pytest.raises(ConfigurationError, match=r"has the schema 0005, which is not that .* as the tables' owner"):
+        migrate(url, "results")
+    empty = sa.make_url(new_databases().results).set(username="ecg_scorer", password=PASSWORD)
+    with pytest.raises(ConfigurationError, match="has no tables yet, and ecg_scorer may not"):
+        migrate(empty.render_as_string(False), "results")
+    owner.close()
 
 
 def test_only_who_may_make_roles_can(owner: Stores, as_role: Callable[[str], Stores], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from warehouse.store import tables as t
-from warehouse.store.connection import Repository
+from warehouse.store.connection import Repository, retried
 
 FIRST_PREVIOUS: Final = bytes(32)
 _PAGE = 10_000
@@ -42,6 +42,7 @@ class ChainHead:
 class AuditQueries(Repository):
     """Adding to the log, and reading it."""
 
+    @retried
     def add_acts(self, acts: Sequence[Act]) -> None:
         """Adds rows, in order, all or none."""
         with self.transaction() as connection:

@@ -1,13 +1,17 @@
 """What the warehouse's and the results' repositories share: transactions with clear errors, and COPY both ways."""
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Final, Self
+from typing import Any, Final, ParamSpec, Self, TypeVar
 
 import sqlalchemy as sa
 
+from configs.errors import DatabaseBusyError
 from warehouse.store.binary_copy import Array, pack, unpack
 from warehouse.store.database import make_engine, translate_errors
 
@@ -34,6 +38,29 @@ def at_site(site: str) -> Iterator[None]:
         yield
     finally:
         _site.reset(token)
+
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+_PAUSES_S: Final = (0.02, 0.1, 0.5)
+
+
+def retried(method: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Runs a method again, up to three times, when its transaction was given up for another's sake (a deadlock).
+
+    For methods that are one transaction and nothing else: what was given up has left no trace.
+    """
+
+    @functools.wraps(method)
+    def run(*arguments: _Given.args, **options: _Given.kwargs) -> _Result:
+        for pause_s in _PAUSES_S:
+            try:
+                return method(*arguments, **options)
+            except DatabaseBusyError:
+                time.sleep(random.uniform(0.5, 1.0) * pause_s)  # not both again at the same moment
+        return method(*arguments, **options)
+
+    return run
 
 
 class Repository:
@@ -66,6 +93,7 @@ class Repository:
 
         Raises:
             DatabaseUnavailableError: the database does not answer.
+            DatabaseBusyError: it gave this transaction up for another's sake; see `retried`.
             StorageError: its disk is full.
         """
         with translate_errors(self._engine.url), self._engine.begin() as connection:

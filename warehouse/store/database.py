@@ -19,13 +19,17 @@ from alembic.migration import MigrationContext
 from alembic.util import CommandError
 from psycopg2 import errors as pg_errors
 
-from configs.errors import ConfigurationError, DatabaseUnavailableError, EcgError, StorageError
+from configs.errors import ConfigurationError, DatabaseBusyError, DatabaseUnavailableError, EcgError, StorageError
+from warehouse.store.deadlines import limited
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 KINDS = ("warehouse", "results")
 _ENOUGH_BYTES = 17 * 2**20  # PostgreSQL stops when it cannot make a WAL segment, which are of 16 MiB
 _NEW_BYTES = 64 * 2**20  # what its empty data directory takes
 _MIGRATION_LOCK = 0x454347  # any number that every process of this platform agrees on
+#: A server that is gone without a word (a cable, a machine) is noticed within a minute, not after the kernel's hours.
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 60_000}
+_GRACE_S = 5.0  # for a server to cancel a statement itself, and to say so
 
 
 @dataclass(frozen=True)
@@ -156,12 +160,15 @@ def make_engine(url: str, *, pool_size: int = 5, query_timeout_s: float | None =
     """An engine that checks its connections before use and gives up connecting after 5 s.
 
     Args:
-        query_timeout_s: longest that a statement may take; None for any time.
+        query_timeout_s: longest that a statement may take; None for any time. The server cancels it then; where not
+            even that is heard, the connection is given up a little later.
     """
-    arguments: dict[str, Any] = {"connect_timeout": 5}
+    arguments: dict[str, Any] = {"connect_timeout": 5, **_KEEPALIVE}
     if query_timeout_s is not None:
         given = sa.make_url(url).query.get("options", "")
         arguments["options"] = f"{given} -c statement_timeout={int(query_timeout_s * 1000)}".strip()
+        arguments["connect_timeout"] = max(2, min(5, int(query_timeout_s)))  # libpq takes less for 2
+        arguments["connection_factory"] = limited(query_timeout_s + min(_GRACE_S, query_timeout_s))
     return sa.create_engine(
         url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, connect_args=arguments
     )
@@ -178,9 +185,11 @@ def migrate(url: str, kind: str, revision: str = "head") -> None:
         revision: to go to, forward or back; what later ones added is lost on the way back, and nothing else.
 
     Raises:
+        ConfigurationError: the schema is older, and the URL's user may not change it.
         DatabaseUnavailableError: it does not answer, or was made by a newer version of this platform.
     """
     engine = make_engine(url, pool_size=1)
+    known: str | None = None
     with translate_errors(engine.url), engine.begin() as connection:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
         config = Config()
@@ -196,7 +205,20 @@ def migrate(url: str, kind: str, revision: str = "head") -> None:
                 f"its schema is not one of ours ({error})",
                 "A newer version may have made it: use that.",
             ) from error
+        except sa.exc.ProgrammingError as error:
+            if isinstance(error.orig, pg_errors.InsufficientPrivilege):
+                raise _not_the_owner(engine.url, known, str(error.orig)) from error
+            raise
     engine.dispose()
+
+
+def _not_the_owner(url: sa.URL, known: str | None, said: str) -> ConfigurationError:
+    schema = "has no tables yet" if known is None else f"has the schema {known}, which is not that of this release"
+    return ConfigurationError(
+        _shown(url),
+        f"{schema}, and {url.username or 'this user'} may not change that ({said.strip().splitlines()[0]})",
+        "Run `python -m warehouse.migrate` as the tables' owner, then `python -m warehouse.roles` if you use roles.",
+    )
 
 
 @contextlib.contextmanager
@@ -213,6 +235,9 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
             raise StorageError(
                 where, "the database's disk is full", "Free space and run again; nothing was stored half."
             ) from error
+        if isinstance(original, pg_errors.DeadlockDetected | pg_errors.SerializationFailure):
+            problem = f"this had to give way to another transaction ({str(original).strip().splitlines()[0]})"
+            raise DatabaseBusyError(where, problem, "Nothing of it was stored; run again.") from error
         if isinstance(original, pg_errors.InsufficientPrivilege) or "invalid dsn" in str(original):
             raise ConfigurationError(
                 where, str(original).strip().splitlines()[0], "Correct the URL, or let its user create tables."
@@ -228,6 +253,9 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
                 "Check that it runs and that the URL is right, then run again.",
             ) from error
         raise
+    except sa.exc.TimeoutError as error:
+        problem = "all of this process's connections are in use"
+        raise DatabaseUnavailableError(where, problem, "Run again, or raise api.pool_size.") from error
 
 
 def _shown(url: sa.URL) -> str:

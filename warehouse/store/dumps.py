@@ -62,7 +62,7 @@ def counts(connection: sa.Connection) -> dict[str, int]:
 
 def dump(url: str, snapshot_name: str, file: Path) -> None:
     """Writes a database, as a snapshot sees it, in pg_dump's custom format."""
-    _run("pg_dump", url, "--format=custom", f"--snapshot={snapshot_name}", f"--file={file}")
+    run_tool("pg_dump", url, "--format=custom", f"--snapshot={snapshot_name}", f"--file={file}")
 
 
 def restore(url: str, file: Path) -> None:
@@ -79,15 +79,21 @@ def restore(url: str, file: Path) -> None:
                 "Make new databases, or set ECG_DATA_DIR to a new folder.",
             )  # fmt: skip
     engine.dispose()
-    listed = _run("pg_restore", None, "--list", str(file))
+    listed = run_tool("pg_restore", None, "--list", str(file))
     with tempfile.NamedTemporaryFile("w", suffix=".list") as wanted:
         wanted.write("".join(f"{line}\n" for line in listed.splitlines() if not _NOT_RESTORED.search(line)))
         wanted.flush()
         options = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
-        _run("pg_restore", url, *options, f"--use-list={wanted.name}", str(file))
+        run_tool("pg_restore", url, *options, f"--use-list={wanted.name}", str(file))
 
 
-def _run(name: str, url: str | None, *arguments: str) -> str:
+def run_tool(name: str, url: str | None, *arguments: str) -> str:
+    """Runs one of PostgreSQL's programs, on a database if a URL is given; returns what it printed.
+
+    Raises:
+        StorageError: a disk is full.
+        UnavailableError: it failed for another reason.
+    """
     command, environment = [tool(name), *arguments], dict(os.environ)
     if url is not None:
         parsed = sa.make_url(url).set(drivername="postgresql")
@@ -98,6 +104,7 @@ def _run(name: str, url: str | None, *arguments: str) -> str:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or [f"ended with code {done.returncode}"])[0]
+        said = said.removeprefix(f"{name}: error: ")
         kind = StorageError if "No space left" in done.stderr else UnavailableError
         raise kind(name, said, "Nothing was changed. Correct that, and run again.")
     return done.stdout

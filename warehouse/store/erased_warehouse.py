@@ -50,6 +50,12 @@ class ErasedWarehouse(ErasureQueries):
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else dict(row)
 
+    def patients(self) -> list[dict[str, Any]]:
+        """Every patient's site and pseudonym."""
+        with self.transaction() as connection:
+            query = sa.select(t.patients.c.site, t.patients.c.pseudonym).order_by(t.patients.c.patient_id)
+            return [dict(row) for row in connection.execute(query).mappings()]
+
     def spans_with(self, traces: Traces) -> list[int]:
         """Data spans that hold one of these window sets: what was trained on them."""
         query = sa.text(

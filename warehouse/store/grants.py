@@ -32,12 +32,14 @@ class Role:
 
     Attributes:
         by_site: sees and writes rows of the site alone that the transaction names (`ecg.site`); others serve all sites.
+        member_of: PostgreSQL's own role that it has the rights of; it reads no table of ours then.
     """
 
     purpose: str
     warehouse: Grants
     results: Grants
     by_site: bool = False
+    member_of: str | None = None
 
 
 _SECRET: Final = ("api_keys", "sessions", "audit_log", "erasures")
@@ -108,4 +110,5 @@ ROLES: Final[Mapping[str, Role]] = {
             writes={"drift*": READ_WRITE_DELETE},
         ),
     ),
+    "ecg_exporter": Role("postgres-exporter: the server's figures", Grants(), Grants(), member_of="pg_monitor"),
 }  # fmt: skip

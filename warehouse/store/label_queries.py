@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from warehouse.store import tables as t
-from warehouse.store.connection import Repository
+from warehouse.store.connection import Repository, retried
 
 REVIEWER = "reviewer"
 
@@ -15,6 +15,7 @@ REVIEWER = "reviewer"
 class LabelQueries(Repository):
     """Labels that people gave to beats after they were ingested."""
 
+    @retried
     def add_labels(self, labels: Sequence[Mapping[str, Any]]) -> None:
         """Adds labels; one that is in already, by window and revision, stays as it is.
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from configs.errors import ConflictError, NotFoundError
 from warehouse.store import tables as t
-from warehouse.store.connection import Repository
+from warehouse.store.connection import Repository, retried
 from warehouse.store.records import Beat, Opinion, Release
 from warehouse.store.release_queries import served_by
 from warehouse.store.review_state import UNREVIEWED, ReviewState, Said, state_of
@@ -20,6 +20,7 @@ _UNDONE = sa.alias(t.reviews, "undone")
 class ReviewQueries(Repository):
     """What people said of beats. Reviews are only ever added; an undo is a row of its own."""
 
+    @retried
     def add_reviews(self, site: str, beats: Sequence[Beat], opinion: Opinion) -> list[dict[str, Any]]:
         """Adds one review a beat, and what each beat's reviews now come to, in one transaction.
 
@@ -45,6 +46,7 @@ class ReviewQueries(Repository):
             ]
             return self._add(connection, rows, sampled=opinion.sampled)
 
+    @retried
     def undo(self, site: str, review_id: int, reviewer: str, role: str) -> list[dict[str, Any]]:
         """Takes back a review, with all that was said in the same breath (of an episode's other beats).
 
@@ -171,6 +173,7 @@ class ReviewQueries(Repository):
             rows = connection.execute(query.limit(limit)).mappings().all()
         return [{**row, "state": _state(dict(row))} for row in rows]
 
+    @retried
     def mark_delivered(self, delivered: Mapping[int, int]) -> None:
         """Notes which revision (by window) the warehouse was told."""
         states = t.review_states

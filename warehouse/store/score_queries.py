@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from warehouse.signal.familiarity import familiarity
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
-from warehouse.store.connection import Repository, copy_in, copy_out
+from warehouse.store.connection import Repository, copy_in, copy_out, retried
 from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.window_block import WindowBlock
 from warehouse.store.work_queries import finish_work
@@ -84,6 +84,7 @@ class ScoreQueries(Repository):
             ids = copy_out(connection, _DONE.format(table=_score_table(shadow)), parameters, {"id": "int8"})["id"]
         return np.sort(ids)
 
+    @retried
     def forget_failures(self, model_version: int, window_sets: Sequence[WindowSet]) -> None:
         """Makes windows that could not be scored, and the summaries that count them, pending again."""
         recordings = [s.recording_id for s in window_sets]
@@ -109,6 +110,7 @@ class ScoreQueries(Repository):
             found = connection.execute(sa.text(query), {"v": model_version, "a": first_id, "b": stop_id})
             return int(found.scalar_one())
 
+    @retried
     def write_scores(
         self,
         run_id: int,
@@ -257,6 +259,7 @@ class ScoreQueries(Repository):
             },
         )
 
+    @retried
     def summarise(
         self, model_version: int, window_set: WindowSet, mean_heart_rate_bpm: float | None, gap_beats: int
     ) -> None:

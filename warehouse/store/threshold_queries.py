@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
-from warehouse.store.connection import copy_in, copy_out
+from warehouse.store.connection import copy_in, copy_out, retried
 from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.score_queries import ScoreQueries
 from warehouse.store.window_block import WindowBlock
@@ -39,6 +39,7 @@ class ThresholdQueries(ScoreQueries):
                 kinds,
             )
 
+    @retried
     def decide_anew(
         self,
         model_version: int,

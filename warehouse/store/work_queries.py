@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from warehouse.store import tables as t
-from warehouse.store.connection import Repository
+from warehouse.store.connection import Repository, retried
 from warehouse.store.database import make_engine, translate_errors
 
 _LOCK_CLASS = 0x656367  # first half of our advisory locks; the second is the holder's number
@@ -58,6 +58,7 @@ class Holder:
 class WorkQueries(Repository):
     """The queue. A block is scored twice at most when its holder dies after its scores were read; one score counts."""
 
+    @retried
     def plan_work(self, model_version: int, *, shadow: bool, blocks: Iterable[tuple[int, int, int]]) -> None:
         """Adds (window_set_id, first_id, stop_id); what is in the queue already stays as it is."""
         rows = [
@@ -68,6 +69,7 @@ class WorkQueries(Repository):
             with self.transaction() as connection:
                 connection.execute(insert(t.scoring_work).on_conflict_do_nothing(), rows)
 
+    @retried
     def take_work(
         self, model_version: int, *, shadow: bool, holder: int, window_set_ids: Collection[int]
     ) -> tuple[int, int, int] | None:
@@ -108,6 +110,7 @@ class WorkQueries(Repository):
             query = sa.text(f"SELECT EXISTS (SELECT 1 FROM scoring_work w WHERE {_FREE})")
             return bool(connection.execute(query, values).scalar_one())
 
+    @retried
     def drop_work(self, model_version: int, *, shadow: bool | None = None) -> None:
         """Empties the queue of a version."""
         statement = t.scoring_work.delete().where(t.scoring_work.c.model_version == model_version)
