@@ -26,7 +26,7 @@ for database in warehouse results; do
   keep "${database}_password" "$(random 24)"
   keep "${database}_url" "postgresql://ecg:$(cat "$folder/${database}_password")@$database:5432/ecg_$database"
 done
-for role in api ingest scorer monitor; do # database roles of least privilege, see docs/security.md
+for role in api ingest trainer scorer monitor exporter; do # database roles of least privilege, see docs/security.md
   keep "ecg_${role}_password" "$(random 24)"
   for database in warehouse results; do
     keep "${role}_${database}_url" "postgresql://ecg_$role:$(cat "$folder/ecg_${role}_password")@$database:5432/ecg_$database"

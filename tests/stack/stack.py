@@ -108,11 +108,16 @@ class Stack:
 
     # --- work --------------------------------------------------------------------------------------------------------
 
-    def upload(self, beats: int = 60) -> str:
-        """Posts a new recording; returns the upload's id once the service has acknowledged it."""
+    def recording(self, beats: int = 60, *, head: str = "") -> tuple[str, bytes]:
+        """A new recording of a new patient: a file's name, and what is in it."""
         seed = next(self._seeds)
-        name = f"strip-{seed}.csv"
-        response = self.api.post("/recordings", files={"file": (name, ecg_csv(seed, beats).encode(), "text/csv")})
+        return f"strip-{seed}.csv", ecg_csv(seed, beats, head=head or f"# patient: compose-{seed}\n").encode()
+
+    def upload(self, *files: tuple[str, bytes], idempotency_key: str | None = None) -> str:
+        """Posts files, a new recording by default; returns the upload's id once the service has acknowledged it."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        parts = [("file", one) for one in files or [self.recording()]]
+        response = self.api.post("/recordings", files=parts, headers=headers)
         assert response.status_code == 202, response.text
         return str(response.json()["upload_id"])
 
@@ -172,7 +177,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def ecg_csv(seed: int, beats: int, rate_hz: int = 250) -> str:
+def ecg_csv(seed: int, beats: int, rate_hz: int = 250, *, head: str = "") -> str:
     """One lead of made-up ECG as CSV: P, QRS and T waves; every ninth beat early, wide and without a P wave."""
     source = random.Random(seed)
     peaks, time_s = [], 0.5
@@ -189,8 +194,7 @@ def ecg_csv(seed: int, beats: int, rate_hz: int = 250) -> str:
             else ((-0.17, 0.12, 0.02), (0, 1.1, 0.012), (0.25, 0.3, 0.04))
         )
         _add_waves(samples, peak_s, waves, rate_hz)
-    head = f"# sampling_rate_hz: {rate_hz}\n# patient: compose-{seed}\nII_mV\n"
-    return head + "\n".join(f"{value:.4f}" for value in samples) + "\n"
+    return f"# sampling_rate_hz: {rate_hz}\n{head}II_mV\n" + "\n".join(f"{value:.4f}" for value in samples) + "\n"
 
 
 def _add_waves(samples: list[float], peak_s: float, waves: Sequence[tuple[float, float, float]], rate_hz: int) -> None:

@@ -4,12 +4,14 @@ The tests go in this order, on one stack. What a fault did goes to build/compose
 """
 
 import json
+import os
 import subprocess
 import time
 from typing import Any
 
 import httpx
 import pytest
+from load import offered
 from stack import REPORT, Stack, run, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
@@ -17,6 +19,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(1500)]
 ENDED = ("migrate", "roles", "bootstrap", "first-key")
 DATABASES = ("warehouse", "results")
 TEST_IMAGE = "ecg-pipeline-test"  # of `make test-reference`
+ALLOWED_PER_S = 20  # as conftest.py sets it, requests a key
+OVERLOAD_S = float(os.environ.get("STACK_OVERLOAD_S", "20"))
 
 
 def settled(stack: Stack) -> dict[str, int] | None:
@@ -109,6 +113,12 @@ def test_secrets_are_in_no_environment_and_in_no_log(stack: Stack) -> None:
         assert not [secret for secret in secrets if secret in told], service
 
 
+def test_with_a_gpu_the_model_servers_image_for_it_is_taken(stack: Stack) -> None:
+    services = stack.compose("--profile", "gpu", "config", "--services").split()
+    assert "serving-gpu" in services
+    assert "serving" not in services
+
+
 def test_without_secrets_nothing_starts(tmp_path: Any) -> None:
     (tmp_path / "env").write_text("")
     with pytest.raises(AssertionError, match=r"STACK_SECRETS.*make secrets"):
@@ -133,9 +143,12 @@ def test_the_image_of_the_api_has_no_tensorflow(stack: Stack) -> None:
         "import importlib.util as u; print([n for n in ('tensorflow', 'tfx', 'apache_beam', 'grpc') if u.find_spec(n)])"
     )
     assert stack.compose("exec", "--no-TTY", "api", "python", "-c", look).strip() == "[]"
-    image = json.loads(run("docker", "image", "inspect", stack.inspect("api")["Config"]["Image"]))[0]
+    image, base = json.loads(
+        run("docker", "image", "inspect", stack.inspect("api")["Config"]["Image"], "python:3.13-slim-trixie")
+    )
     assert image["Config"]["User"] == "ecg"
     assert image["Config"]["Healthcheck"]
+    assert image["Size"] - base["Size"] < 260e6, "with the public base, of less than 140 MB, it is under 400 MB"
 
 
 # --- it is used ------------------------------------------------------------------------------------------------------
@@ -241,14 +254,19 @@ def hurt(stack: Stack, fault: str, do: Any, undo: Any = None) -> None:
     assert after["scores"] == after["windows"], "every window has one score"
     assert after["reviews"] == before["reviews"] + 1
     assert stack.sql("results", f"SELECT verdict FROM reviews WHERE review_id = {review}") == "confirm"
+    write_down(fault, "1 recording, 1 review", before, after, seconds)
+
+
+def write_down(fault: str, acknowledged: str, before: Any, after: Any, seconds: float, **more: Any) -> None:
+    """Adds a fault to build/compose-test/faults.json."""
     REPORT.mkdir(parents=True, exist_ok=True)
     path = REPORT / "faults.json"
     faults = json.loads(path.read_text()) if path.exists() else []
-    row = {"fault": fault, "acknowledged": "1 recording, 1 review", "before": before, "after": after}
-    path.write_text(json.dumps([*faults, {**row, "seconds": round(seconds, 1)}], indent=2) + "\n")
+    row = {"fault": fault, "acknowledged": acknowledged, "before": before, "after": after, "seconds": round(seconds, 1)}
+    path.write_text(json.dumps([*faults, row | more], indent=2) + "\n")
 
 
-@pytest.mark.parametrize("service", ["results", "warehouse", "scorer", "serving", "api"])
+@pytest.mark.parametrize("service", ["results", "warehouse", "scorer", "serving", "api", "ingester"])
 def test_kill_9_loses_nothing_that_was_acknowledged(stack: Stack, service: str) -> None:
     restarts = stack.inspect(service)["RestartCount"]
     hurt(stack, f"kill -9 of {service}", lambda: stack.kill_9(service))
@@ -262,6 +280,89 @@ def test_a_network_that_is_cut_for_a_while_loses_nothing(stack: Stack, service: 
     hurt(
         stack, f"{service} cut from the network {network} for 15 s",
         lambda: stack.cut(service, network), lambda: stack.mend(service, network),
+    )  # fmt: skip
+
+
+def test_a_trainer_that_is_killed_leaves_nothing_half_made(stack: Stack) -> None:
+    versions = "SELECT count(*) FROM model_versions"
+    listed = ("exec", "--no-TTY", "scorer", "find", "/data/models", "-maxdepth", "2")
+    there = stack.sql("results", versions), sorted(stack.compose(*listed).split())
+    name = f"{stack.name}-trainer"
+    train = ("python", "-m", "pipelines.train", "--seed", "7")
+    stack.compose("run", "--detach", "--no-deps", "--name", name, "retrainer", *train)
+
+    def trains() -> bool:
+        state = run("docker", "inspect", "--format", "{{.State.Status}}", name).strip()
+        assert state == "running", run("docker", "logs", name)[-2000:]
+        return "Trainer" in run("sh", "-c", f"docker logs {name} 2>&1")
+
+    try:
+        wait_for("it trains", trains, 300)
+        hurt(stack, "kill -9 of a trainer", lambda: run("docker", "kill", "--signal", "KILL", name))
+    finally:
+        run("docker", "rm", "--force", name)
+    assert (stack.sql("results", versions), sorted(stack.compose(*listed).split())) == there
+
+
+def test_duplicates_and_what_comes_out_of_order_are_there_once(stack: Stack) -> None:
+    before = wait_for("nothing is left to do", lambda: settled(stack), 300)
+    started = time.monotonic()
+    head = "# patient: compose-late\n# start_time: 2026-03-01T{}:00:00+00:00\n"
+    late, early = (stack.recording(head=head.format(hour)) for hour in ("18", "06"))
+    first = stack.upload(late, idempotency_key="the same")
+    assert stack.upload(late, idempotency_key="the same") == first
+    uploads = {first, stack.upload(late), stack.upload(early), stack.upload(late), stack.upload(early)}
+    assert len(uploads) == 5
+    for upload_id in uploads:
+        done = wait_for("the upload is ingested", lambda u=upload_id: upload_state(stack, u), 180)
+        assert done["status"] == "done", done
+    after = wait_for("all is scored", lambda: settled(stack), 180)
+    assert after["recordings"] == before["recordings"] + 2
+    assert after["scores"] == after["windows"]
+    assert int(stack.sql("warehouse", "SELECT count(*) FROM (SELECT 1 FROM windows GROUP BY window_set_id, beat_index "
+                         "HAVING count(*) > 1) AS twice")) == 0  # fmt: skip
+    acknowledged = "6 uploads of 2 recordings, the later one first"
+    write_down("duplicate and out-of-order delivery", acknowledged, before, after, time.monotonic() - started)
+
+
+def test_a_corrupt_file_is_named_and_takes_nothing_with_it(stack: Stack) -> None:
+    before = wait_for("nothing is left to do", lambda: settled(stack), 300)
+    started = time.monotonic()
+    good, cut = stack.recording(), b"0       " + b"X" * 400
+    header = b"hurt 1 250 5000\nhurt.dat 16 200 16 0 0 0 0 II\n"  # promises 5000 samples
+    upload_id = stack.upload(("cut.edf", cut), good, ("hurt.hea", header), ("hurt.dat", b"\1\2\3"))
+    done = wait_for("the upload is looked at", lambda: upload_state(stack, upload_id), 180)
+    assert done["status"] == "failed"
+    assert "cut.edf" in done["problem"]
+    assert "hurt" in done["problem"]
+    assert [one["name"] for one in done["recordings"]] == [good[0].removesuffix(".csv")]
+    after = wait_for("all is scored", lambda: settled(stack), 180)
+    assert after["recordings"] == before["recordings"] + 1
+    acknowledged = "1 upload: 1 recording, a cut EDF file, a WFDB record without its samples"
+    write_down("a corrupt part of the input", acknowledged, before, after, time.monotonic() - started)
+
+
+def test_ten_times_the_load_is_shed_and_nothing_is_lost(stack: Stack) -> None:
+    """For 20 s; with STACK_OVERLOAD_S=300 in the environment for as long as docs/reliability.md says."""
+    before = wait_for("nothing is left to do", lambda: settled(stack), 300)
+    usual = offered(stack, per_second=ALLOWED_PER_S / 2, seconds=5)
+    assert set(usual.statuses) <= {200, 202}, usual.statuses
+    found = offered(stack, per_second=10 * ALLOWED_PER_S / 2, seconds=OVERLOAD_S)
+    started = time.monotonic()
+    assert set(found.statuses) <= {200, 202, 429, 503}, found.statuses
+    assert found.statuses[429] + found.statuses[503] > 0, "it was no overload"
+    assert found.without_retry_after == 0
+    wait_for("it answers again", lambda: stack.api.get("/anomalies").status_code == 200, 120)
+    for upload_id in found.uploads:
+        done = wait_for("an upload is ingested", lambda u=upload_id: upload_state(stack, u), 600)
+        assert done["status"] == "done", done
+    after = wait_for("all is scored", lambda: settled(stack), 600)
+    assert after["recordings"] == before["recordings"] + len(usual.uploads) + len(found.uploads)
+    assert after["scores"] == after["windows"]
+    assert {stack.state(service) for service in ("api", "scorer", "serving")} == {"healthy"}
+    write_down(
+        f"10 times the load for {OVERLOAD_S:.0f} s", f"{len(found.uploads)} recordings", before, after,
+        time.monotonic() - started, usual=vars(usual), overload=vars(found),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from configs.settings import Settings
+from warehouse.store.grants import ROLES
 
 pytestmark = pytest.mark.unit
 
@@ -85,3 +86,23 @@ def test_commands_and_settings_exist():
         section, _, key = variable.removeprefix("ECG_").removesuffix("_FILE").lower().partition("__")
         field = Settings.model_fields[section]
         assert not key or key in field.annotation.model_fields, variable
+
+
+def test_every_pod_has_the_database_user_of_its_own_process_alone():
+    owners = {name for name, pod in PODS.items() if mounted_secrets(pod) is None}
+    assert owners == {"bootstrap.yaml bootstrap"}
+    for name, pod in PODS.items():
+        if (keys := mounted_secrets(pod)) and name not in owners:
+            urls = {key for key in keys if key.endswith("_url")}
+            roles = {key.split("_")[0] for key in urls}
+            assert len(roles) == 1, name
+            assert f"ecg_{roles.pop()}" in ROLES, name
+            assert ("pseudonym_key" in keys) == ("ingester" in name), name
+
+
+def mounted_secrets(pod):
+    """Keys of the secret that a pod sees; None for all."""
+    sources = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    if any("items" not in source for source in sources):
+        return None
+    return {item["key"] for source in sources for item in source["items"]}
