@@ -21,18 +21,19 @@ from typing import Annotated, Any
 import numpy as np
 import sqlalchemy as sa
 import typer
-from prometheus_client import CollectorRegistry
 from rich.table import Table
 
 from api.answers import score_to_int
-from api.model_provider import load_from
+from api.load_generator import Answered, Asked
 from api.paging import PageTokens
 from configs import cli
 from configs.contract import MV_PER_COUNT, RR_COLUMNS, FeatureSpec
 from configs.errors import ModelUnavailableError, UnavailableError
 from configs.settings import load_settings
-from monitoring.model_metrics import ModelMetrics
+from serving.combining import CombiningClient
+from serving.in_process import InProcessModelClient
 from serving.model_client import ModelClient
+from serving.model_files import verified_dir
 from warehouse.store import Stores, open_stores
 from warehouse.store.binary_copy import to_microseconds
 from warehouse.store.records import AnomalyFilter
@@ -46,8 +47,6 @@ FLAGGED_EVERY = 20  # one score in twenty is an anomaly
 LARGE, SMALL = 10_000_000, 10_000
 _TURNS = 10
 _START_WITHIN_S = 120
-
-Asked = tuple[str, str, bytes | None]  # method, path, body
 
 
 def main(
@@ -81,11 +80,17 @@ def main(
 
 
 def bench_score_and_load(data_dir: Path, calls: int, load_s: float) -> dict[str, Any]:
-    """POST /score of one window over the same call of the bare client, and a mix of requests under load."""
+    """POST /score of one window over the same call of the bare client, and a mix of requests under load.
+
+    The bare client is the model in this process, called by as many threads as the service has connections; beside it,
+    the same with calls combined as the service combines them.
+    """
     settings = load_settings(overrides={"data_dir": data_dir})
     with open_stores(None, None, data_dir) as stores:
         model = stores.results.models(stores.results.release().stable)[0]
-        client = load_from(settings.models_dir, settings.serving, ModelMetrics(CollectorRegistry()))(model)
+        # As the service opens it, without what the service puts around it.
+        bare = InProcessModelClient(verified_dir(settings.models_dir, model), batch_size=256)
+        combined = CombiningClient(bare)
         spec = FeatureSpec.model_validate(model.feature_spec)
         window_set = stores.warehouse.window_sets(model.feature_version)[0]
         block = stores.warehouse.read_block(spec, *window_set.id_range(10, 11))
@@ -94,13 +99,17 @@ def bench_score_and_load(data_dir: Path, calls: int, load_s: float) -> dict[str,
         figures: dict[str, Any] = {}
         with _service(data_dir) as port:
             for n in CLIENTS:
-                bare = _bare(client, block, n, calls)
-                posted = _requests(port, n, calls, [("POST", "/score", body)])
+                times: dict[str, list[float]] = {"model_client": [], "combined_client": [], "post_score": []}
+                for _ in range(_TURNS):  # in turns: what else the machine does falls on all of them
+                    times["model_client"] += _calls(bare, block, n, calls // _TURNS)
+                    times["combined_client"] += _calls(combined, block, n, calls // _TURNS)
+                    times["post_score"] += _requests(port, n, calls // _TURNS, [("POST", "/score", body)])
                 for name, share in (("p50", 50), ("p99", 99)):
-                    mine, peer = float(np.percentile(posted, share)), float(np.percentile(bare, share))
-                    figures[f"post_score_{n}_clients_{name}_ms"] = mine * 1e3
-                    figures[f"model_client_{n}_clients_{name}_ms"] = peer * 1e3
-                    figures[f"post_score_over_client_{name}_{n}_clients"] = mine / peer
+                    found = {who: float(np.percentile(seconds, share)) for who, seconds in times.items()}
+                    figures |= {f"{who}_{n}_clients_{name}_ms": value * 1e3 for who, value in found.items()}
+                    for who in ("client", "combined_client"):
+                        peer = found["model_client" if who == "client" else who]
+                        figures[f"post_score_over_{who}_{name}_{n}_clients"] = found["post_score"] / peer
             figures["post_score_over_client_p50"] = figures["post_score_over_client_p50_1_clients"]
             mix: list[Asked] = [
                 ("POST", "/score", body),
@@ -207,37 +216,43 @@ def _window(block: WindowBlock) -> dict[str, Any]:
     return window
 
 
-def _bare(client: ModelClient, block: WindowBlock, n_clients: int, calls: int) -> list[float]:
-    """Seconds of each call of the model client with one window, from threads."""
+def _calls(client: ModelClient, block: WindowBlock, n_clients: int, calls: int) -> list[float]:
+    """Seconds of each call of a model client with one window, from threads of this process."""
     inputs = block.model_inputs()
     return _in_threads(n_clients, calls, lambda: lambda i: client.explain(inputs))
 
 
 def _requests(port: int, n_clients: int, calls: int, mix: Sequence[Asked]) -> list[float]:
-    """Seconds of each request of a mix, from threads with a connection each.
+    """Seconds of each request of a mix, from so many connections.
 
     Raises:
         UnavailableError: one was not answered 200.
     """
-
-    def connect() -> Callable[[int], object]:
-        line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-
-        def ask(i: int) -> None:
-            method, path, body = mix[i % len(mix)]
-            if (status := _ask(line, method, path, body)) != 200:
-                raise UnavailableError(f"{method} {path}", f"was answered {status}", "See the service's log.")
-
-        return ask
-
-    return _in_threads(n_clients, calls, connect)
+    answered = _generate(port, n_clients, mix, calls=max(calls, n_clients * 20))
+    if answered.failed:
+        raise UnavailableError(f"{mix[0][0]} {mix[0][1]}", "was not answered 200", "See the service's log.")
+    return answered.seconds
 
 
-def _ask(line: http.client.HTTPConnection, method: str, path: str, body: bytes | None) -> int:
-    line.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-    answer = line.getresponse()
-    answer.read()
-    return answer.status
+def _load(port: int, mix: Sequence[Asked], seconds: float) -> dict[str, Any]:
+    """Requests of a mix from 64 clients at once: how many, and how many failed."""
+    answered = _generate(port, LOAD_CLIENTS, mix, for_s=seconds)
+    return {"load_requests_per_s": len(answered.seconds) / seconds, "load_errors": answered.failed}
+
+
+def _generate(port: int, clients: int, mix: Sequence[Asked], **until: float) -> Answered:
+    """`api.load_generator` in a process of its own: this one's threads would wait for each other."""
+    given = {
+        "port": port,
+        "clients": clients,
+        "mix": [(method, path, None if body is None else body.decode()) for method, path, body in mix],
+        **until,
+    }
+    command = [sys.executable, "-m", "api.load_generator"]
+    done = subprocess.run(command, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise UnavailableError("python -m api.load_generator", "ended with an error", "See it above.")
+    return Answered(**json.loads(done.stdout))
 
 
 def _in_threads(n: int, calls: int, connect: Callable[[], Callable[[int], object]]) -> list[float]:
@@ -268,32 +283,6 @@ def _in_threads(n: int, calls: int, connect: Callable[[], Callable[[int], object
     if errors:
         raise errors[0]
     return seconds
-
-
-def _load(port: int, mix: Sequence[Asked], seconds: float) -> dict[str, Any]:
-    """Requests of a mix from 64 clients at once: how many, and how many failed."""
-    until = time.monotonic() + seconds
-    answered, failed = [0] * LOAD_CLIENTS, [0] * LOAD_CLIENTS
-
-    def work(number: int) -> None:
-        line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        i = number
-        while time.monotonic() < until:
-            try:
-                good = _ask(line, *mix[i % len(mix)]) == 200
-            except (OSError, http.client.HTTPException):
-                good = False
-                line.close()
-            answered[number] += 1
-            failed[number] += not good
-            i += 1
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(LOAD_CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {"load_requests_per_s": sum(answered) / seconds, "load_errors": sum(failed)}
 
 
 @contextlib.contextmanager

@@ -74,6 +74,11 @@ async def _principal(found: OptionalPrincipalDep) -> Principal:
 PrincipalDep = Annotated[Principal, Depends(_principal)]
 
 
+async def signed_in(request: Request) -> Principal:
+    """Who sent a request, for an operation that takes no dependencies; raises as they do."""
+    return _someone(await _optional_principal(request, await _services(request)))
+
+
 async def _form_principal(request: Request, services: ServicesDep) -> Principal:
     found = _someone(await run_in_threadpool(services.access.principal, request, check_csrf_header=False))
     services.limits.take(found.credential)

@@ -25,7 +25,7 @@ def start_of_page(services: Services, operation: str, query: PagedQuery) -> tupl
         NotFoundError: there is no such version.
     """
     if query.page_token is None:
-        return served_by(services, query), None
+        return served_by(services, query.model_version), None
     number, key, row_id = services.page_tokens.read(query.page_token, operation, query.filters(), 3)
     try:
         last = int_to_score(key) if query.sort.endswith("score") else to_datetime(key)
@@ -36,16 +36,16 @@ def start_of_page(services: Services, operation: str, query: PagedQuery) -> tupl
     return services.models.version(number).model_version, (last, row_id)
 
 
-def served_by(services: Services, query: FindingsQuery) -> ServedBy:
+def served_by(services: Services, model_version: int | None) -> ServedBy:
     """The version asked for; the release of models that serves now when none was.
 
     Raises:
         NotFoundError: there is no such version.
         ModelUnavailableError: none is released yet.
     """
-    if query.model_version is None:
+    if model_version is None:
         return services.models.release()
-    return services.models.version(query.model_version).model_version
+    return services.models.version(model_version).model_version
 
 
 def next_token(services: Services, operation: str, query: PagedQuery, by: ServedBy, last: Mapping[str, Any]) -> str:

@@ -139,6 +139,21 @@ class ModelProvider:
         except TimeoutError as error:
             raise _still_loading(model_version) from error
 
+    def at_hand(self, model_version: int | None) -> tuple[ModelVersion, ModelClient] | None:
+        """A version, the stable one for None, and its client, where that takes no look at a database and no loading."""
+        with self._lock:
+            if model_version is None:
+                known = self._release
+                if known is None or not timedelta(0) <= self._clock() - known[1] < REFRESH:
+                    return None
+                model_version = known[0].stable
+            future = self._clients.get(model_version)
+            model = self._known.get(model_version)
+            if model is None or future is None or not _is_loaded(future):
+                return None
+            self._clients.move_to_end(model_version)
+        return model, future.result()
+
     def check(self) -> int:
         """Returns the version that answers: the stable one, or while that loads, one that is loaded.
 

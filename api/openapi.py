@@ -21,7 +21,9 @@ _ASSETS = {
     "swagger_css_url": "swagger-ui.css",
     "swagger_favicon_url": "favicon.png",
 }
-_WITH_FIELDS = ("Anomaly", "Episode", "Recording", "Review")
+_WITH_FIELDS = (
+    "Anomaly", "AnomalyDetail", "Episode", "Model", "Recording", "RecordingDetail", "Review", "Window",
+)  # fmt: skip
 _DESCRIPTIONS = {
     401: "No credentials, or wrong ones.",
     403: "Not for this role, or not without the session's CSRF token.",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import Path
+from fastapi import Path, Query
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
@@ -44,6 +44,14 @@ Fields = Annotated[
         pattern=r"^[a-z_]+(,[a-z_]+)*$",
         description="Only these fields of each item, with commas between them; all when left out.",
         examples=["id,time,score"],
+    ),
+]
+FieldsOfOne = Annotated[
+    str | None,
+    Query(
+        max_length=1000,
+        pattern=r"^[a-z_]+(,[a-z_]+)*$",
+        description="Only these fields, with commas between them; all when left out.",
     ),
 ]
 Moment = Annotated[datetime, BeforeValidator(_parse_moment)]

@@ -14,7 +14,7 @@ from configs import contract
 from configs.contract import FeatureSpec
 from configs.errors import RequestError, SourceError
 from configs.settings import ApiSettings
-from serving.model_client import ModelClient
+from serving.model_client import Explanation, ModelClient, Scores
 from warehouse.signal.ecg import BeatAnnotations, FloatArray, RecordingHeader, UnusableSpan, Windows
 from warehouse.signal.familiarity import familiarity
 from warehouse.signal.windows import choose_leads, concatenate, cut_windows
@@ -271,12 +271,28 @@ def score_block(
     *,
     full: bool,
 ) -> list[dict[str, Any]]:
-    """Scores a block; one plain value (fields of `ScoredBeat`, lists as numpy arrays) a window."""
+    """Scores a block; see `beats_of`."""
     if not len(block):
         return []
     explanation = client.explain(block.model_inputs()) if full else None
     scores = client.score(block.model_inputs()) if explanation is None else explanation.scores
-    likeness = familiarity(block)
+    return beats_of(block, familiarity(block), slots, threshold, settings, scores, explanation)
+
+
+def beats_of(
+    block: WindowBlock,
+    likeness: FloatArray,
+    slots: Sequence[str],
+    threshold: float,
+    settings: ApiSettings,
+    scores: Scores,
+    explanation: Explanation | None,
+) -> list[dict[str, Any]]:
+    """What the model says of a block; one plain value (fields of `ScoredBeat`, lists as numpy arrays) a window.
+
+    Args:
+        likeness: of each beat to its typical beat: `familiarity` of the block.
+    """
     beats = []
     for row in range(len(block)):
         r_peak_s, quality, known = float(block.r_peak_s[row]), float(block.quality[row]), float(likeness[row])

@@ -2,27 +2,28 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from configs import contract
 from serving.model_client import Explanation, FloatArray, ModelClient, Scores
 
-Answer = TypeVar("Answer", Scores, Explanation)
 Inputs = Mapping[str, FloatArray]
+Kind = Literal["score", "explain"]
 
 SMALL = 32  # windows: larger requests fill a call on their own
 
 
 class CombiningClient:
-    """A `serving.model_client.ModelClient` over another, for many threads with a window or a few each.
+    """A `serving.model_client.ModelClient` over another, for many callers with a window or a few each.
 
-    Whoever comes while the model is idle calls it at once; whoever comes meanwhile waits and shares the next call. So
-    nobody ever waits for company, and under load a call takes all that queue, at little more than the cost of one.
+    A thread of its own calls the model. Whoever comes while it is idle is called for at once; whoever comes meanwhile
+    waits and shares the next call. So nobody ever waits for company, and under load a call takes all that queue, at
+    little more than the cost of one.
 
     Args:
         client: asked by one thread at a time for small requests, and by any for large ones.
@@ -31,8 +32,11 @@ class CombiningClient:
 
     def __init__(self, client: ModelClient, *, batch_size: int = 256) -> None:
         self._client = client
-        self._score = _Queue(client.score, _split_scores, batch_size)
-        self._explain = _Queue(client.explain, _split_explanation, batch_size)
+        self._batch_size = batch_size
+        self._lock = threading.Lock()
+        self._queue: deque[_Asked] = deque()
+        self._busy = False
+        self._caller = ThreadPoolExecutor(1, thread_name_prefix="model")  # its thread ends when nobody holds it
 
     @property
     def model_version(self) -> int:
@@ -40,11 +44,18 @@ class CombiningClient:
 
     def score(self, inputs: Inputs) -> Scores:
         """See `ModelClient.score`."""
-        return self._client.score(inputs) if _size(inputs) > SMALL else self._score.ask(inputs)
+        if _size(inputs) > SMALL:
+            return self._client.score(inputs)
+        scores: Scores = self._ask("score", inputs).result()
+        return scores
 
     def explain(self, inputs: Inputs) -> Explanation:
         """See `ModelClient.explain`."""
-        return self._client.explain(inputs) if _size(inputs) > SMALL else self._explain.ask(inputs)
+        return self._client.explain(inputs) if _size(inputs) > SMALL else self.explained(inputs).result()
+
+    def explained(self, inputs: Inputs) -> "Future[Explanation]":
+        """As `explain`, of at most `SMALL` windows, for a caller that does something else meanwhile."""
+        return self._ask("explain", inputs)
 
     def check(self) -> None:
         """See `ModelClient.check`."""
@@ -54,90 +65,83 @@ class CombiningClient:
         """See `ModelClient.close`."""
         self._client.close()
 
-
-@dataclass(eq=False)
-class _Waiting(Generic[Answer]):
-    """A request in the queue; `turn` is set when somebody called for it, or when it is its thread's turn to call."""
-
-    inputs: Inputs
-    turn: threading.Event = field(default_factory=threading.Event)
-    leads: bool = False
-    answer: Answer | None = None
-
-
-class _Queue(Generic[Answer]):
-    def __init__(
-        self, call: Callable[[Inputs], Answer], split: Callable[[Answer, int, int], Answer], batch_size: int
-    ) -> None:
-        self._call: Callable[[Inputs], Answer] = call
-        self._split: Callable[[Answer, int, int], Answer] = split
-        self._batch_size = batch_size
-        self._lock = threading.Lock()
-        self._queue: deque[_Waiting[Answer]] = deque()
-        self._busy = False
-
-    def ask(self, inputs: Inputs) -> Answer:
-        """Answers one request, by a call of its own or together with others."""
-        mine: _Waiting[Answer] = _Waiting(inputs)
+    def _ask(self, kind: Kind, inputs: Inputs) -> "Future[Any]":
+        asked = _Asked(kind, inputs)
         with self._lock:
-            self._queue.append(mine)
-            mine.leads, self._busy = not self._busy, True
-        if not mine.leads:
-            mine.turn.wait()
-        if mine.leads:
-            with suppress(Exception):  # whose fault it was, the call alone tells
-                self._call_for_all()
-        if mine.answer is None:  # the call for all failed, perhaps for another's sake
-            return self._call(inputs)
-        return mine.answer
+            self._queue.append(asked)
+            idle, self._busy = not self._busy, True
+        if idle:
+            self._caller.submit(self._answer_all)
+        return asked.answer
 
-    def _call_for_all(self) -> None:
-        """One call for the requests at the head of the queue, the caller's own first among them."""
-        batch = self._take()
-        try:
+    def _answer_all(self) -> None:
+        while batch := self._take():
             self._answer(batch)
-        finally:
-            with self._lock:
-                following = self._queue[0] if self._queue else None
-                self._busy = following is not None
-            if following is not None:
-                following.leads = True
-                following.turn.set()
-            for one in batch:
-                one.turn.set()
 
-    def _take(self) -> list[_Waiting[Answer]]:
+    def _take(self) -> "list[_Asked]":
+        """The requests of one call: the oldest, and those like it that fit beside it; none when nobody waits."""
+        batch: list[_Asked] = []
+        left: deque[_Asked] = deque()
+        windows = 0
         with self._lock:
-            batch = [self._queue.popleft()]
-            windows = _size(batch[0].inputs)
-            while self._queue and windows + _size(self._queue[0].inputs) <= self._batch_size:
-                batch.append(self._queue.popleft())
-                windows += _size(batch[-1].inputs)
+            for one in self._queue:
+                n = _size(one.inputs)
+                if not batch or (one.kind == batch[0].kind and windows + n <= self._batch_size):
+                    batch.append(one)
+                    windows += n
+                else:
+                    left.append(one)
+            self._queue = left
+            self._busy = bool(batch)
         return batch
 
-    def _answer(self, batch: list[_Waiting[Answer]]) -> None:
-        if len(batch) == 1:
-            batch[0].answer = self._call(batch[0].inputs)
+    def _answer(self, batch: "list[_Asked]") -> None:
+        """One call for all of them; one each where that fails, perhaps for another's sake."""
+        try:
+            answers = self._call(batch)
+        except Exception as error:  # noqa: BLE001 - whoever asked raises it
+            if len(batch) == 1:
+                batch[0].fail(error)
+            else:
+                for one in batch:
+                    self._answer([one])
             return
+        for one, answer in zip(batch, answers, strict=True):
+            one.succeed(answer)
+
+    def _call(self, batch: "list[_Asked]") -> list[Scores | Explanation]:
+        call = self._client.explain if batch[0].kind == "explain" else self._client.score
+        if len(batch) == 1:
+            return [call(batch[0].inputs)]
         names = contract.MODEL_INPUTS
-        whole = self._call({name: np.concatenate([one.inputs[name] for one in batch]) for name in names})
-        start = 0
-        for one in batch:
-            stop = start + _size(one.inputs)
-            one.answer = self._split(whole, start, stop)
-            start = stop
+        whole = call({name: np.concatenate([one.inputs[name] for one in batch]) for name in names})
+        stops = np.cumsum([_size(one.inputs) for one in batch]).tolist()
+        return [_rows(whole, start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+
+
+@dataclass(eq=False)
+class _Asked:
+    kind: Kind
+    inputs: Inputs
+    answer: "Future[Any]" = field(default_factory=Future)
+
+    def succeed(self, answer: Scores | Explanation) -> None:
+        if self.answer.set_running_or_notify_cancel():
+            self.answer.set_result(answer)
+
+    def fail(self, error: Exception) -> None:
+        if self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(error)
 
 
 def _size(inputs: Inputs) -> int:
     return len(inputs[contract.SAMPLES])
 
 
-def _split_scores(scores: Scores, start: int, stop: int) -> Scores:
-    return Scores(*(getattr(scores, name)[start:stop] for name in Scores.__dataclass_fields__))
-
-
-def _split_explanation(whole: Explanation, start: int, stop: int) -> Explanation:
+def _rows(whole: Scores | Explanation, start: int, stop: int) -> Scores | Explanation:
+    """The answer to some of the windows of a call."""
+    if isinstance(whole, Scores):
+        return Scores(whole.score[start:stop], whole.verdict[start:stop], whole.lead_slot[start:stop])
+    scores = Scores(*(getattr(whole.scores, name)[start:stop] for name in Scores.__dataclass_fields__))
     others = [name for name in Explanation.__dataclass_fields__ if name != "scores"]
-    return Explanation(
-        _split_scores(whole.scores, start, stop), **{name: getattr(whole, name)[start:stop] for name in others}
-    )
+    return Explanation(scores, *(getattr(whole, name)[start:stop] for name in others))

@@ -14,7 +14,7 @@ from api.deferral import reasons_to_defer
 from api.deps import Reader, Services, ServicesDep
 from api.listings import ServedBy, next_token, recordings_of, stable_of, start_of_page
 from api.openapi import answers
-from api.queries import AnomalyFilters, AnomalyQuery, parse_anomaly_id
+from api.queries import AnomalyFilters, AnomalyQuery, FieldsOfOne, parse_anomaly_id
 from api.schemas.findings import Anomaly, AnomalyDetail, AnomalyPage, Episode, Parts, RrContext
 from configs.contract import PART_NAMES, RR_COLUMNS, FeatureSpec
 from configs.errors import NotFoundError
@@ -54,14 +54,20 @@ def list_anomalies(services: ServicesDep, principal: Reader, query: Annotated[An
     return with_fields(page, query.fields)
 
 
-@router.get("/anomalies/{anomaly_id}", responses=answers(404, 422, 503), dependencies=[READS_STRIP])
+@router.get(
+    "/anomalies/{anomaly_id}",
+    response_model=AnomalyDetail,
+    responses=answers(404, 422, 503),
+    dependencies=[READS_STRIP],
+)
 def get_anomaly(
     services: ServicesDep,
     principal: Reader,
     anomaly_id: Annotated[
         str, Path(description="`<model_version>-<window_id>`.", max_length=50, examples=["1-16777228"])
     ],
-) -> AnomalyDetail:
+    fields: FieldsOfOne = None,
+) -> Any:
     """One anomaly with its signal, what the model expected instead, and how far off each sample is."""
     model_version, window_id = parse_anomaly_id(anomaly_id)
     row = services.stores.results.anomaly(model_version, window_id, site=principal.site)
@@ -75,7 +81,7 @@ def get_anomaly(
             "GET /anomalies still lists the anomaly.",
         )
     item = anomaly_of(services, row, model).model_dump()
-    return AnomalyDetail(
+    found = AnomalyDetail(
         **{**item, "quality": round(float(block.quality[0]), 4)},
         **_signal(block, services.models.client(model_version).explain(block.model_inputs())),
         feature_version=model.feature_version,
@@ -84,6 +90,7 @@ def get_anomaly(
         leads=[lead or None for lead in services.stores.warehouse.lead_slots(window_id)],
         episode=_episode(services, model_version, row["episode_id"]),
     )
+    return with_fields(found, fields)
 
 
 def anomaly_filter(services: Services, site: str, query: AnomalyFilters, by: ServedBy) -> AnomalyFilter:

@@ -53,7 +53,7 @@ def export_anomalies(
 ) -> Response:
     """Anomalies with their reviews, by the filters of /anomalies, however many."""
     query.check_span()
-    where = anomaly_filter(services, principal.site, query, served_by(services, query))
+    where = anomaly_filter(services, principal.site, query, served_by(services, query.model_version))
     by = "score" if query.sort.endswith("score") else "recorded_at"
     pages = exports.follow(
         lambda after: services.stores.results.anomalies(where, sort=query.sort, after=after, limit=exports.PAGE),

@@ -6,10 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from api.answers import MarkdownResponse
-from api.deps import Reader, ServicesDep
+from api.access import Principal
+from api.answers import MarkdownResponse, with_fields
+from api.deps import Reader, Services, ServicesDep
 from api.openapi import answers
-from api.queries import ModelVersionPath
+from api.queries import FieldsOfOne, ModelVersionPath
 from api.schemas.models import Model, ModelList
 from configs import contract
 from configs.cards import as_markdown
@@ -18,26 +19,32 @@ from warehouse.store.records import ModelVersion
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", responses=answers(503))
-def list_models(services: ServicesDep, principal: Reader) -> ModelList:
+@router.get("/models", response_model=ModelList, responses=answers(422, 503))
+def list_models(services: ServicesDep, principal: Reader, fields: FieldsOfOne = None) -> Any:
     """Pushed model versions, newest first."""
     results = services.stores.results
     here = results.recordings_here(principal.site)
-    return ModelList(items=[_model(model, here) for model in results.models()])
+    return with_fields(ModelList(items=[_model(model, here) for model in results.models()]), fields)
 
 
-@router.get("/models/{model_version}", responses=answers(404, 422, 503))
-def get_model(services: ServicesDep, principal: Reader, model_version: ModelVersionPath) -> Model:
+@router.get("/models/{model_version}", response_model=Model, responses=answers(404, 422, 503))
+def get_model(
+    services: ServicesDep, principal: Reader, model_version: ModelVersionPath, fields: FieldsOfOne = None
+) -> Any:
     """One model version, with its card. Recordings of other sites are not named in it."""
-    results = services.stores.results
-    return _model(results.models(model_version)[0], results.recordings_here(principal.site))
+    return with_fields(_version(services, principal, model_version), fields)
 
 
 @router.get("/models/{model_version}/card.md", responses=answers(404, 422, 503), response_class=MarkdownResponse)
 def get_model_card_text(services: ServicesDep, principal: Reader, model_version: ModelVersionPath) -> MarkdownResponse:
     """The model card, to read: Markdown."""
-    model = get_model(services, principal, model_version)
+    model = _version(services, principal, model_version)
     return MarkdownResponse(as_markdown(f"Model card of {model.name}, version {model_version}", model.card))
+
+
+def _version(services: Services, principal: Principal, model_version: int) -> Model:
+    results = services.stores.results
+    return _model(results.models(model_version)[0], results.recordings_here(principal.site))
 
 
 def _model(model: ModelVersion, here: Mapping[int, frozenset[str]]) -> Model:

@@ -12,7 +12,7 @@ from api.answers import in_utc, json_response, with_fields
 from api.audit import READS_STRIP
 from api.deps import Reader, Services, ServicesDep
 from api.openapi import answers
-from api.queries import MAX_ID, RecordingQuery, SignalQuery
+from api.queries import MAX_ID, FieldsOfOne, RecordingQuery, SignalQuery
 from api.schemas.recordings import (
     Recording,
     RecordingDetail,
@@ -49,12 +49,14 @@ def list_recordings(services: ServicesDep, principal: Reader, query: Annotated[R
     return with_fields(page, query.fields)
 
 
-@router.get("/recordings/{recording_id}", responses=answers(404, 422, 503))
-def get_recording(services: ServicesDep, principal: Reader, recording_id: RecordingId) -> RecordingDetail:
+@router.get("/recordings/{recording_id}", response_model=RecordingDetail, responses=answers(404, 422, 503))
+def get_recording(
+    services: ServicesDep, principal: Reader, recording_id: RecordingId, fields: FieldsOfOne = None
+) -> Any:
     """One recording: header, window sets, unusable stretches, and a summary a model version."""
     row = in_utc(services.stores.warehouse.recording(recording_id, site=principal.site))
     summaries = services.stores.results.summaries([recording_id])
-    return RecordingDetail.model_validate(
+    found = RecordingDetail.model_validate(
         {
             **row,
             "window_sets": [_window_set(found) for found in row["window_sets"]],
@@ -62,6 +64,7 @@ def get_recording(services: ServicesDep, principal: Reader, recording_id: Record
             "summaries": [RecordingSummary.model_validate(in_utc(found)) for found in summaries],
         }
     )
+    return with_fields(found, fields)
 
 
 @router.get(

@@ -9,7 +9,7 @@ from api.access import Principal
 from api.answers import in_utc, with_fields
 from api.audit import ADMIN_REVIEWS
 from api.deps import Reader, Reviewer, Services, ServicesDep
-from api.listings import model_of, stable_of
+from api.listings import model_of, served_by, stable_of
 from api.openapi import answers
 from api.problems import RefusedError
 from api.queries import MAX_ID, ReviewQuery, parse_anomaly_id
@@ -51,7 +51,7 @@ def count_reviews(
     recording_id: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Of this recording only.")] = None,
 ) -> ReviewCounts:
     """How many anomalies have each review status."""
-    by = services.models.release() if model_version is None else services.models.version(model_version).model_version
+    by = served_by(services, model_version)
     counts = services.stores.results.review_counts(by, principal.site, recording_id)
     return ReviewCounts(model_version=stable_of(by), counts=counts)
 

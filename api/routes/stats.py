@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query
 
 from api.answers import in_utc
 from api.deps import Reader, ServicesDep
-from api.listings import model_of
+from api.listings import served_by, stable_of
 from api.openapi import answers
 from api.queries import MAX_ID, Moment, Name
 from api.schemas.statistics import Bucket, Stats
@@ -27,26 +27,30 @@ def get_stats(
     bucket: Annotated[Literal["minute", "hour", "day", "week", "month"], Query(description="In UTC.")] = "day",
     patient: Annotated[Name | None, Query(description="Only this patient's: a pseudonym.")] = None,
     recording_id: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only this recording's.")] = None,
-    model_version: Annotated[int | None, Query(ge=1, le=MAX_ID, description="The stable one when left out.")] = None,
+    model_version: Annotated[
+        int | None, Query(ge=1, le=MAX_ID, description="What it found; of those that serve when left out.")
+    ] = None,
 ) -> Stats:
-    """Anomalies over time, and totals of all that was scored."""
+    """Anomalies over time, and totals of all that was scored.
+
+    During a canary, a recording counts with what the version that serves it found, as in GET /anomalies.
+    """
     if end <= start:
         raise RequestError("end", "is not after start", "Send an end that is after start, or swap them.")
     if (end - start).total_seconds() / _SECONDS[bucket] > _MOST_BUCKETS:
         raise RequestError("bucket", f"gives more than {_MOST_BUCKETS}", "Send a wider bucket, or a shorter span.")
-    model = model_of(services, model_version)
-    version, results = model.model_version, services.stores.results
+    by, results = served_by(services, model_version), services.stores.results
     chosen = None
     if patient is not None or recording_id is not None:
         named = services.stores.warehouse.named_recordings(principal.site, recording_id=recording_id, pseudonym=patient)
         chosen = [number for number, _ in named]
-    buckets = results.buckets(version, principal.site, start, end, bucket, chosen)
-    totals = results.site_totals(version, principal.site)
+    buckets = results.buckets(by, principal.site, start, end, bucket, chosen)
+    totals = results.site_totals(by, principal.site)
     return Stats(
-        model_version=version,
+        model_version=stable_of(by),
         bucket=bucket,
         buckets=[Bucket.model_validate(in_utc(row)) for row in buckets],
         burden_percent=100.0 * totals["anomalous"] / totals["scored"] if totals["scored"] else 0.0,
-        reviews=results.review_counts(version, principal.site),
+        reviews=results.review_counts(by, principal.site),
         **totals,
     )

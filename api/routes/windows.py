@@ -1,15 +1,15 @@
 """One beat as the model sees it, flagged or not."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
-from api.answers import utc
+from api.answers import utc, with_fields
 from api.audit import READS_STRIP
 from api.deferral import reasons_to_defer
 from api.deps import Reader, ServicesDep
 from api.openapi import answers
-from api.queries import MAX_ID
+from api.queries import MAX_ID, FieldsOfOne
 from api.routes.anomalies import by_lead, rr_of
 from api.schemas.findings import Window
 from configs.errors import ModelUnavailableError, NotFoundError
@@ -20,7 +20,7 @@ from warehouse.store.window_block import to_datetime
 router = APIRouter(tags=["recordings"])
 
 
-@router.get("/windows/{window_id}", responses=answers(404, 422, 503), dependencies=[READS_STRIP])
+@router.get("/windows/{window_id}", response_model=Window, responses=answers(404, 422, 503), dependencies=[READS_STRIP])
 def get_window(
     services: ServicesDep,
     principal: Reader,
@@ -28,7 +28,8 @@ def get_window(
     model_version: Annotated[
         int | None, Query(ge=1, le=MAX_ID, description="Whose score to give; the stable one when left out.")
     ] = None,
-) -> Window:
+    fields: FieldsOfOne = None,
+) -> Any:
     """One beat: its samples, the patient's typical beat then, its score if it has one, and its neighbours."""
     warehouse, results = services.stores.warehouse, services.stores.results
     window_set, feature_version = warehouse.window_set(window_id, site=principal.site)
@@ -56,7 +57,7 @@ def get_window(
         )
     label = block.aami_class[0].decode()
     previous_id, next_id = warehouse.neighbours(window_id)
-    return Window(
+    found = Window(
         window_id=window_id,
         recording_id=window_set.recording_id,
         recording=window_set.recording,
@@ -86,3 +87,4 @@ def get_window(
         previous_window_id=previous_id,
         next_window_id=next_id,
     )
+    return with_fields(found, fields)

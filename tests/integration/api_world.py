@@ -29,6 +29,7 @@ from configs import contract
 from configs.contract import FeatureSpec
 from configs.settings import ApiSettings, Settings
 from monitoring.metrics import new_registry
+from serving.combining import CombiningClient
 from serving.model_client import Explanation, FloatArray, ModelClient, Scores
 from warehouse.signal.ecg import Reason, RecordingHeader, RejectedBeat, UnusableSpan, WindowChunk, Windows
 from warehouse.store import Stores, open_stores
@@ -171,7 +172,9 @@ def serving(
 ) -> Iterator[httpx.Client]:
     """The service on a free port, and a client of it."""
     settings = settings or ApiSettings()
-    models = ModelProvider(stores.results, load or (lambda model: HalvingModel(model.model_version)), clock, wait_s=0.5)
+    models = ModelProvider(
+        stores.results, load or (lambda model: CombiningClient(HalvingModel(model.model_version))), clock, wait_s=0.5
+    )
     access = Access(stores.results, settings, "main", clock, oidc)
     limits = RateLimits(settings.requests_per_minute, time.monotonic)
     app = create_app(Services(stores, models, settings, clock, new_registry(), access, limits, uploads))

@@ -497,6 +497,20 @@ def test_fields_etag_gzip_version(client: httpx.Client, scored: Scored) -> None:
     assert client.get("/v1" + url).json() == response.json()
     assert client.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
     check_problem(client.get("/anomalies?fields=id,nothing"), 422, "invalid-request")
+    found = client.get(f"/anomalies?model_version={scored.model_version}").json()["items"][0]
+    anomaly, window_id = found["id"], found["id"].partition("-")[2]
+    for one, kept in (
+        (f"/anomalies/{anomaly}", {"id", "samples_mv"}),
+        (f"/windows/{window_id}", {"window_id", "score"}),
+        (f"/recordings/{found['recording_id']}", {"recording_id", "unusable_spans"}),
+        (f"/models/{scored.model_version}", {"model_version", "threshold"}),
+    ):
+        whole, some = client.get(one).json(), client.get(one, params={"fields": ",".join(sorted(kept))}).json()
+        assert some == {name: whole[name] for name in kept}
+        check_problem(client.get(one, params={"fields": "nothing"}), 422, "invalid-request")
+    assert {"model_version"} == {
+        name for model in client.get("/models?fields=model_version").json()["items"] for name in model
+    }
     check_problem(client.get("/v2/anomalies"), 404, "no-such-path")
 
 

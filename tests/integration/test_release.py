@@ -20,6 +20,8 @@ from warehouse.store.records import AnomalyFilter, Release
 
 pytestmark = pytest.mark.integration
 
+EVER = (datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+
 
 @pytest.fixture
 def world(new_stores, tmp_path):
@@ -163,6 +165,11 @@ def test_a_canary_serves_a_stable_share_of_recordings(world):
     assert {(row["recording"], row["model_version"]) for row in found} <= {(n, 2 if n in chosen else 1) for n in names}
     assert {row["recording"] for row in found if row["model_version"] == 2} == chosen
     assert world.stores.results.review_counts(now, "main") == {"unreviewed": len(found)}
+    (bucket,) = world.stores.results.buckets(now, "main", *EVER, "month", None)
+    assert (bucket["anomalies"], bucket["recordings"]) == (len(found), len({row["recording"] for row in found}))
+    totals = world.stores.results.site_totals(now, "main")
+    assert (totals["recordings"], totals["scored"]) == (12, sum(row["scored"] for row in rows))
+    assert world.stores.results.site_totals(2, "main")["recordings"] == len(chosen)
     summaries = world.stores.results.summaries({row["recording_id"] for row in rows}, now)
     assert {row["recording"]: row["model_version"] for row in summaries} == {n: 2 if n in chosen else 1 for n in names}
     shares = [

@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from warehouse.store import tables as t
 from warehouse.store.connection import Repository
+from warehouse.store.records import Release
+from warehouse.store.release_queries import served_by
 from warehouse.store.score_queries import BIN, BINS, histogram_of
 
 _DECIDED = "r.verdict IS NOT NULL"
@@ -158,7 +160,7 @@ class FeedbackQueries(Repository):
 
     def buckets(
         self,
-        model_version: int,
+        by: int | Release,
         site: str,
         start: datetime,
         end: datetime,
@@ -168,34 +170,45 @@ class FeedbackQueries(Repository):
         """Anomalies and their review status a bucket of time, those with any, in order.
 
         Args:
+            by: found by this version, or by the version that serves each recording.
             width: minute, hour, day, week or month: PostgreSQL's date_trunc, in UTC.
             recordings: only of these; None for all.
         """
-        chosen = "" if recordings is None else "AND a.recording_id = ANY(:recordings) "
-        query = sa.text(
-            "SELECT date_trunc(CAST(:width AS text), a.recorded_at, 'UTC') AS start, count(*) AS anomalies, "
-            "count(DISTINCT a.recording_id) AS recordings, max(a.score) AS max_score, "
-            "count(*) FILTER (WHERE r.status IN ('confirmed', 'settled') AND r.verdict = 'confirm') AS confirmed, "
-            "count(*) FILTER (WHERE r.verdict = 'reject') AS rejected "
-            "FROM anomalies a LEFT JOIN review_states r ON r.window_id = a.window_id "
-            "WHERE a.model_version = :v AND a.site = :site AND a.recorded_at >= :start AND a.recorded_at < :end "
-            f"{chosen}GROUP BY 1 ORDER BY 1"
+        a, r = t.anomalies.c, t.review_states.c
+        decided = sa.and_(r.status.in_(["confirmed", "settled"]), r.verdict == "confirm")
+        query = (
+            sa.select(
+                sa.func.date_trunc(sa.cast(width, sa.Text), a.recorded_at, "UTC").label("start"),
+                sa.func.count().label("anomalies"),
+                sa.func.count(a.recording_id.distinct()).label("recordings"),
+                sa.func.max(a.score).label("max_score"),
+                sa.func.count().filter(decided).label("confirmed"),
+                sa.func.count().filter(r.verdict == "reject").label("rejected"),
+            )
+            .select_from(t.anomalies.outerjoin(t.review_states, r.window_id == a.window_id))
+            .where(_of(a, by), a.site == site, a.recorded_at >= start, a.recorded_at < end)
+            .group_by(sa.text("1"))
+            .order_by(sa.text("1"))
         )
-        given = {"v": model_version, "site": site, "start": start, "end": end, "width": width}
         if recordings is not None:
-            given["recordings"] = list(recordings)
+            query = query.where(a.recording_id.in_(recordings))
         with self.transaction() as connection:
-            return [dict(row) for row in connection.execute(query, given).mappings()]
+            return [dict(row) for row in connection.execute(query).mappings()]
 
-    def site_totals(self, model_version: int, site: str) -> dict[str, Any]:
-        """Recordings, beats, anomalies and hours of a site, over its summaries."""
-        query = sa.text(
-            "SELECT count(*) AS recordings, CAST(coalesce(sum(beats), 0) AS bigint) AS beats, "
-            "CAST(coalesce(sum(scored), 0) AS bigint) AS scored, "
-            "CAST(coalesce(sum(anomalous), 0) AS bigint) AS anomalous, "
-            "CAST(coalesce(sum(episodes), 0) AS bigint) AS episodes, "
-            "coalesce(sum(analysable_s), 0) AS analysable_s, coalesce(sum(duration_s), 0) AS duration_s "
-            "FROM recording_summaries WHERE model_version = :v AND site = :site"
-        )
+    def site_totals(self, by: int | Release, site: str) -> dict[str, Any]:
+        """Recordings, beats, anomalies and hours of a site, over its summaries by a version, or by those that serve."""
+        s = t.recording_summaries.c
+        counts = (s.beats, s.scored, s.anomalous, s.episodes)
+        query = sa.select(
+            sa.func.count().label("recordings"),
+            *(sa.cast(sa.func.coalesce(sa.func.sum(one), 0), sa.BigInteger).label(one.name) for one in counts),
+            *(sa.func.coalesce(sa.func.sum(one), 0.0).label(one.name) for one in (s.analysable_s, s.duration_s)),
+        ).where(_of(s, by), s.site == site)
         with self.transaction() as connection:
-            return dict(connection.execute(query, {"v": model_version, "site": site}).mappings().one())
+            return dict(connection.execute(query).mappings().one())
+
+
+def _of(table: Any, by: int | Release) -> sa.ColumnElement[bool]:
+    """Rows of a version, or of the version that serves their recording."""
+    found: sa.ColumnElement[bool] = table.model_version == by if isinstance(by, int) else served_by(table, by)
+    return found
