@@ -1,8 +1,12 @@
 # `make` lists what there is. ARGS goes on to the command: make test ARGS="-k ingest", make demo ARGS=--no-serve
 PYTHON ?= python3
 ARGS ?=
+# Test processes side by side, a file's tests in one of them: one for each core, at most 4 (each needs 3 GB). WORKERS=0
+# runs the tests in make's own process, which a debugger needs.
+WORKERS ?= logical
 
 VENV := .venv/bin
+PYTEST := $(VENV)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 CODE := configs warehouse components serving pipelines api monitoring
 
 .DEFAULT_GOAL := help
@@ -25,11 +29,11 @@ demo: environment ## the whole path on real ECG, then the API on 127.0.0.1:8000 
 	$(VENV)/python -m pipelines.demo $(ARGS)
 
 test: environment ## all tests; ECG_MITDB_DIR=FOLDER adds those on MIT-BIH records
-	$(VENV)/python -m pytest -m "unit or integration or e2e" $(ARGS)
+	$(PYTEST) -m "unit or integration or e2e" $(ARGS)
 	@echo '[test] next: make demo shows the platform at work; make test-reference runs the tests on Python 3.13 and TFX 1.21'
 
-test-unit: environment ## the tests that need no server, in little more than a minute
-	$(VENV)/python -m pytest -m unit $(ARGS)
+test-unit: environment ## the tests that need no server, in about a minute
+	$(PYTEST) tests/unit -m unit $(ARGS)
 
 test-reference: ## all tests in the reference image, Dockerfile.pipeline (needs a Docker engine)
 	@tests/in_reference_image.sh $(ARGS)

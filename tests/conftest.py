@@ -1,22 +1,29 @@
 """What tests share: a clean environment, recordings, real PostgreSQL, and commands as a user runs them."""
 
 import contextlib
+import fcntl
 import itertools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
 
+from configs.logging import configure_logging
 from configs.settings import Settings, load_settings
 from warehouse.store import Stores, open_stores
 from warehouse.store.database import DatabaseUrls, resolve_urls
+
+if TYPE_CHECKING:  # unit tests need none of it
+    import httpx
+    from api_world import Scored, World
 
 PROJECT = Path(__file__).parents[1]
 
@@ -35,6 +42,40 @@ def clean_environment() -> Iterator[None]:
     taken = {name: os.environ.pop(name) for name in names}
     yield
     os.environ.update(taken)
+
+
+# --- tests side by side ----------------------------------------------------------------------------------------------
+
+# `make test` runs a worker (of pytest-xdist) for each core. Each has its own session fixtures and PostgreSQL.
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:  # threads of one worker would only take the other's core; commands that tests start inherit this
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
+
+
+@contextlib.contextmanager
+def in_turn(alone: bool) -> Iterator[None]:
+    """Lets tests of several workers in together, or one alone, who shuts the door until all others have left."""
+    with (PROJECT / "tests" / "conftest.py").open() as door, (PROJECT / "pyproject.toml").open() as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(room, fcntl.LOCK_UN)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout starts to count
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test marked `alone` measures time: no other runs beside it."""
+    with in_turn(item.get_closest_marker("alone") is not None) if IS_WORKER else contextlib.nullcontext():
+        return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def production_logs() -> None:
+    """Logs as the services write them: structlog's own default draws all that an exception held, for seconds."""
+    configure_logging("INFO")
 
 
 # --- recordings ------------------------------------------------------------------------------------------------------
@@ -73,7 +114,20 @@ def wfdb_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> sa.URL:
     """A real PostgreSQL that nothing else uses; it stops with the tests."""
     urls = resolve_urls(None, None, tmp_path_factory.mktemp("server"))
-    return sa.make_url(urls.warehouse).set(database="postgres")
+    url = sa.make_url(urls.warehouse).set(database="postgres")
+    with _administrator(url) as connection:  # it has nothing to keep through a power cut
+        for setting in ("fsync", "full_page_writes"):
+            connection.execute(sa.text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+    return url
+
+
+@contextlib.contextmanager
+def _administrator(url: sa.URL) -> Iterator[sa.Connection]:
+    """For statements that no transaction may hold."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        yield connection
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +137,7 @@ def new_databases(postgres: sa.URL) -> Callable[[], DatabaseUrls]:
 
     def make() -> DatabaseUrls:
         names = [f"test{next(numbers)}_{kind}" for kind in ("warehouse", "results")]
-        engine = sa.create_engine(postgres, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        with engine.connect() as connection:
+        with _administrator(postgres) as connection:
             for name in names:
                 connection.execute(sa.text(f"CREATE DATABASE {name}"))
         return DatabaseUrls(*(postgres.set(database=name).render_as_string(hide_password=False) for name in names))
@@ -105,6 +158,31 @@ def new_stores(
             return stack.enter_context(open_stores(urls.warehouse, urls.results, unused))
 
         yield make
+
+
+@pytest.fixture(scope="module")
+def world(new_stores: Callable[[], Stores]) -> "World":
+    """What the service's tests put recordings, models and scores into."""
+    from api_world import new_world
+
+    return new_world(new_stores())
+
+
+@pytest.fixture(scope="module")
+def scored(world: "World") -> "Scored":
+    """Two recordings of that world, scored."""
+    from api_world import score_two_recordings
+
+    return score_two_recordings(world)
+
+
+@pytest.fixture(scope="module")
+def client(world: "World") -> "Iterator[httpx.Client]":
+    """The service over that world, and who asks it."""
+    from api_world import serving
+
+    with serving(world.stores, world.clock) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")

@@ -196,13 +196,18 @@ def serving(
             models.close()
 
 
+def new_world(stores: Stores) -> World:
+    """Puts a patient into new databases."""
+    stores.warehouse.ensure_feature_version(SPEC)
+    shares = {"train": 0.5, "calibration": 0.2, "test": 0.3}
+    return World(stores, stores.warehouse.ensure_patients([("pseudonym", "male", "65-79")], shares)["pseudonym"])
+
+
 @contextmanager
 def open_world(data_dir: Path) -> Iterator[World]:
-    """A PostgreSQL of its own in `data_dir`."""
+    """A PostgreSQL of its own in `data_dir`; the fixture `world` needs none."""
     with open_stores(None, None, data_dir) as stores:
-        stores.warehouse.ensure_feature_version(SPEC)
-        shares = {"train": 0.5, "calibration": 0.2, "test": 0.3}
-        yield World(stores, stores.warehouse.ensure_patients([("pseudonym", "male", "65-79")], shares)["pseudonym"])
+        yield new_world(stores)
 
 
 def pages(

@@ -1,9 +1,8 @@
 """Anomalies over real PostgreSQL and a real socket."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,38 +19,13 @@ from api_world import (
     World,
     check_problem,
     items,
-    open_world,
     pages,
-    score_two_recordings,
-    serving,
     until,
 )
 
 from api.paging import LIFETIME
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("api")
-
-
-@pytest.fixture(scope="module")
-def world(data_dir: Path) -> Iterator[World]:
-    with open_world(data_dir) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def client(world: World) -> Iterator[httpx.Client]:
-    with serving(world.stores, world.clock) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def scored(world: World) -> Scored:
-    return score_two_recordings(world)
 
 
 def test_listing_is_by_time_and_says_what_is_known(client: httpx.Client, scored: Scored) -> None:

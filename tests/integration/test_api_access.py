@@ -21,7 +21,6 @@ from api_world import (
     items,
     open_world,
     run_examples,
-    score_two_recordings,
     serving,
     until,
 )
@@ -35,17 +34,6 @@ from configs.settings import ApiSettings, OidcSettings, load_settings
 from warehouse.pseudonyms import pseudonym
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_world(tmp_path_factory.mktemp("access")) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def scored(world: World) -> Scored:
-    return score_two_recordings(world)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from api_world import Scored, World, check_problem, open_world, score_two_recordings, serving
+from api_world import Scored, World, check_problem, serving
 from fastapi.routing import APIRoute
 
 from api import audit, keys, ui
@@ -33,17 +33,6 @@ OF_ADMINS = {
     "POST /reviews", "POST /reviews/{review_id}/undo", "POST /recordings", "POST /ui/anomalies/{anomaly_id}/review",
     "POST /ui/reviews/{review_id}/undo",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_world(tmp_path_factory.mktemp("audit")) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def scored(world: World) -> Scored:
-    return score_two_recordings(world)
 
 
 @pytest.fixture(scope="module")

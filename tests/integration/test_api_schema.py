@@ -6,7 +6,7 @@ import httpx
 import hypothesis
 import pytest
 import schemathesis
-from api_world import World, open_world, score_two_recordings, serving_uploads
+from api_world import Scored, World, serving_uploads
 from schemathesis.checks import load_all_checks
 
 from configs.settings import load_settings
@@ -17,14 +17,7 @@ load_all_checks()
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_world(tmp_path_factory.mktemp("schema")) as world:
-        score_two_recordings(world)
-        yield world
-
-
-@pytest.fixture(scope="module")
-def client(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def client(world: World, scored: Scored, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     settings = load_settings(overrides={"data_dir": tmp_path_factory.mktemp("data"), "pseudonym_key": "a key"})
     with serving_uploads(world, settings) as client:
         yield client

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,7 @@ from api_world import (
     check_problem,
     doc_examples,
     items,
-    open_world,
     run_examples,
-    score_two_recordings,
     serving,
     serving_uploads,
     until,
@@ -42,28 +39,6 @@ from warehouse.store.records import ModelVersion
 from warehouse.store.results import Results
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("api")
-
-
-@pytest.fixture(scope="module")
-def world(data_dir: Path) -> Iterator[World]:
-    with open_world(data_dir) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def client(world: World) -> Iterator[httpx.Client]:
-    with serving(world.stores, world.clock) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def scored(world: World) -> Scored:
-    return score_two_recordings(world)
 
 
 def test_model_that_still_loads_or_cannot_be_loaded(world: World, scored: Scored) -> None:
@@ -224,10 +199,11 @@ def test_examples_of_the_docs(world: World, scored: Scored, tmp_path: Path) -> N
     assert [round(row["duration_s"]) for row in rows] == [30]
 
 
-def test_command_serves_until_sigterm(world: World, scored: Scored, data_dir: Path) -> None:
+def test_command_serves_until_sigterm(world: World, scored: Scored, tmp_path: Path) -> None:
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    environment = {**os.environ, "ECG_DATA_DIR": str(data_dir), "ECG_LOG_LEVEL": "INFO"}
+    urls = {"ECG_WAREHOUSE_URL": world.stores.warehouse.url, "ECG_RESULTS_URL": world.stores.results.url}
+    environment = {**os.environ, **urls, "ECG_DATA_DIR": str(tmp_path), "ECG_LOG_LEVEL": "INFO"}
     command = [sys.executable, "-m", "api", "--port", str(port)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -23,8 +23,6 @@ from api_world import (
     World,
     check_problem,
     items,
-    open_world,
-    score_two_recordings,
     serving,
     serving_uploads,
     until,
@@ -46,20 +44,9 @@ SITE = "main"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_world(tmp_path_factory.mktemp("work")) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     values = {"data_dir": tmp_path_factory.mktemp("data"), "pseudonym_key": "a key", "ingest": {"workers": 1}}
     return load_settings(overrides={**values, "api": {"max_upload_mb": 8, "max_body_mb": 4, "max_upload_files": 10}})
-
-
-@pytest.fixture(scope="module")
-def scored(world: World) -> Scored:
-    return score_two_recordings(world)
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,10 @@
 """Lineage over real PostgreSQL: what made a model, which model made a score, which models saw a patient."""
 
-from collections.abc import Iterator
-
 import httpx
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from api_world import World, check_problem, open_world, score_two_recordings, serving
+from api_world import World, check_problem, score_two_recordings
 
 from warehouse.store.records import WindowSet
 
@@ -21,18 +19,6 @@ CARD = {
     "slices": {"recording=200": {"recall": 0.5}, "recording=n1": {"recall": 0.6}, "sex=male": {"recall": 0.7}},
     "stages": [{"stage": "Trainer", "execution_id": 7, "state": "COMPLETE", "inputs": [], "outputs": []}],
 }
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_world(tmp_path_factory.mktemp("lineage")) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def client(world: World) -> Iterator[httpx.Client]:
-    with serving(world.stores, world.clock) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

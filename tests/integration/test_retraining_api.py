@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from api_world import World, open_world, serving
+from api_world import World, serving
 
 from configs.errors import ConflictError
 from configs.settings import load_settings
@@ -15,14 +15,8 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_world(tmp_path_factory.mktemp("retraining")) as world:
-        world.add_model()
-        yield world
-
-
-@pytest.fixture(scope="module")
 def client(world: World) -> Iterator[httpx.Client]:
+    world.add_model()
     with serving(world.stores, world.clock) as client:
         yield client
 

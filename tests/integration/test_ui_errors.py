@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import httpx
 import pytest
 import sqlalchemy as sa
-from api_world import Clock, HalvingModel, Scored, World, open_world, score_two_recordings, serving, until
+from api_world import Clock, HalvingModel, Scored, World, serving, until
 from ui_world import add_reader
 
 from api.ui.i18n import LANGUAGES, told
@@ -26,17 +26,6 @@ class BrokenModel(HalvingModel):
 
     def explain(self, inputs: Mapping[str, FloatArray]) -> Explanation:
         raise ZeroDivisionError("a secret of the inside")
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with open_world(tmp_path_factory.mktemp("ui-errors")) as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def scored(world: World) -> Scored:
-    return score_two_recordings(world)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 from api_help import Everybody, no_limits
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
@@ -58,7 +57,7 @@ def log_lines() -> Iterator[LogLines]:
     with contextlib.redirect_stderr(io.StringIO()) as stderr:
         configure_logging("INFO")
     yield lambda: [json.loads(line) for line in stderr.getvalue().splitlines()]
-    structlog.reset_defaults()
+    configure_logging("INFO")
 
 
 def make_app(error: Exception | None = None) -> FastAPI:
