@@ -63,6 +63,7 @@ def wait_for(condition, timeout_s=30.0):
     return found
 
 
+@pytest.mark.alone
 def test_promote_and_rollback_under_load_fail_no_request_and_make_nobody_wait(new_stores, tmp_path, start_cli, run_cli):
     """As deployed: the API asks a model server, an operator promotes from a process of their own."""
     world = ReleaseWorld(new_stores(), tmp_path / "data")

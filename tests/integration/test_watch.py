@@ -49,6 +49,7 @@ def stop(process):
     return stderr
 
 
+@pytest.mark.alone
 def test_what_arrives_has_its_result_within_two_seconds_at_200_windows_a_second(world, start_cli):
     process = started(start_cli, world)
     committed, latency = {}, {}
