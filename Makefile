@@ -6,7 +6,7 @@ ARGS ?=
 WORKERS ?= logical
 
 VENV := .venv/bin
-PYTEST := $(VENV)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 CODE := configs warehouse components serving pipelines api monitoring
 
 .DEFAULT_GOAL := help
@@ -29,14 +29,14 @@ demo: environment ## the whole path on real ECG, then the API on 127.0.0.1:8000 
 	$(VENV)/python -m pipelines.demo $(ARGS)
 
 test: environment ## all tests; ECG_MITDB_DIR=FOLDER adds those on MIT-BIH records
-	$(PYTEST) -m "unit or integration or e2e" $(ARGS)
+	$(VENV)/python -m pytest $(SIDE_BY_SIDE) -m "unit or integration or e2e" $(ARGS)
 	@echo '[test] next: make demo shows the platform at work; make test-reference runs the tests on Python 3.13 and TFX 1.21'
 
 test-unit: environment ## the tests that need no server, in about a minute
-	$(PYTEST) tests/unit -m unit $(ARGS)
+	$(VENV)/python -m pytest $(SIDE_BY_SIDE) tests/unit -m unit $(ARGS)
 
 test-reference: ## all tests in the reference image, Dockerfile.pipeline (needs a Docker engine)
-	@tests/in_reference_image.sh $(ARGS)
+	@tests/in_reference_image.sh $(SIDE_BY_SIDE) $(ARGS)
 
 compose-test: environment ## the stack of docker-compose.yml, used, hurt and restarted (needs a Docker engine)
 	@tests/compose_test.sh $(ARGS)

