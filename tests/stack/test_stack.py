@@ -148,7 +148,7 @@ def test_the_image_of_the_api_has_no_tensorflow(stack: Stack) -> None:
     )
     assert image["Config"]["User"] == "ecg"
     assert image["Config"]["Healthcheck"]
-    assert image["Size"] - base["Size"] < 260e6, "with the public base, of less than 140 MB, it is under 400 MB"
+    assert image["Size"] - base["Size"] < 260e6, "with the public base, of 118 MB, it is well under 400 MB"
 
 
 # --- it is used ------------------------------------------------------------------------------------------------------
