@@ -131,8 +131,10 @@ def _inter_patient(
     test = load_mitdb(folder, DS2, spec, detector=detector)
     if protocol == "adaptive":
         test = test.take(test.r_peak_s >= ADAPTIVE_S)
-    for name, changes in (ABLATIONS if options["ablation"] else {"all parts": {}}).items():
-        fitted = fit(train, held_out, spec, training.model_copy(update=dict(changes)))
+    # Beside peers also without timing: what they have of themselves.
+    variants = tuple(ABLATIONS) if options["ablation"] else ("all parts", "without timing")[: 1 + options["peers"]]
+    for name in variants:
+        fitted = fit(train, held_out, spec, training.model_copy(update=dict(ABLATIONS[name])))
         yield name, _tested(fitted, test)
         if name == "all parts" and options["robustness"]:
             for disturbance in DISTURBANCES:
@@ -257,8 +259,10 @@ def _line(name: str, result: Result) -> str:
 
 
 def _show(protocol: str, summary: Mapping[str, Result]) -> None:
-    columns = ["ROC-AUC", "AP", "sens. at 3%", "PPV at 3%", "alarms at 3%", "parameters", "train s", "windows/s"]
-    table = Table("", *columns, title=f"{protocol}: mean and spread over seeds")
+    columns = ["ROC-AUC", "AP", "sens. at 3%", "PPV at 3%", "alarms at 3%"]
+    table = Table(
+        "", *columns, "parameters", "FLOPs", "train s", "windows/s", title=f"{protocol}: mean and spread over seeds"
+    )
     for name, result in summary.items():
         if "roc_auc" not in result:
             table.add_row(name, f"accuracy {_pair(result['accuracy'])}")
@@ -266,7 +270,8 @@ def _show(protocol: str, summary: Mapping[str, Result]) -> None:
         at, cost = result["presets"]["0.03"], result["cost"]
         ranks = [_pair(result[key]) for key in ("roc_auc", "average_precision")]
         alarms = [_pair(at[key], 3) for key in ("sensitivity", "ppv", "false_alarm_rate")]
-        costs = [f"{cost[key]['mean']:,.0f}" for key in ("parameters", "training_seconds", "windows_per_second")]
+        measured = ("parameters", "flops_a_window", "training_seconds", "windows_per_second")
+        costs = [f"{cost[key]['mean']:,.0f}" if key in cost else "" for key in measured]
         table.add_row(name, *ranks, *alarms, *costs)
     cli.show(table)
     first = next(iter(summary.values()))
@@ -284,21 +289,23 @@ def _show(protocol: str, summary: Mapping[str, Result]) -> None:
         cells += [own[key] for key in ("false_alarm_rate", "sensitivity", "ppv", within)]
         presets.add_row(f"{float(name):.0%}", *(_pair(cell, 3) for cell in cells))
     cli.show(presets)
-    classes = Table("class", "beats", "ROC-AUC", "sens. at 3%", title=next(iter(summary)))
+    title, rates = next(iter(summary)), list(first["presets"])
+    classes = Table("class", "beats", "ROC-AUC", *(f"sens. at {float(rate):.0%}" for rate in rates), title=title)
     for name, result in first["by_class"].items():
-        classes.add_row(
-            name, f"{result['beats']['mean']:.0f}", _pair(result["roc_auc"]), _pair(result["sensitivity"]["0.03"], 3)
-        )
+        sensitivity = [_pair(result["sensitivity"][rate], 3) for rate in rates]
+        classes.add_row(name, f"{result['beats']['mean']:.0f}", _pair(result["roc_auc"]), *sensitivity)
     cli.show(classes)
-    recordings = Table("recording", "normal", "anomalous", "ROC-AUC", "false alarms at 3%", title=next(iter(summary)))
+    columns = ["normal", "anomalous", "ROC-AUC", "false alarms at 3%", "sens. at 3%"]
+    recordings = Table("recording", *columns, title=title)
     for name, result in first["by_recording"].items():
-        auc = result["roc_auc"]
+        auc, sensitive = result["roc_auc"], result["sensitivity"]["0.03"]
         recordings.add_row(
             name,
             f"{result['normal']['mean']:.0f}",
             f"{result['anomalous']['mean']:.0f}",
             "" if auc is None else _pair(auc),
             _pair(result["false_alarm_rate"]["0.03"], 3),
+            "" if sensitive is None else _pair(sensitive, 3),
         )
     cli.show(recordings)
 

@@ -8,7 +8,8 @@ it imports nothing of it.
 In: `train` (n, samples, leads), windows of normal beats, and `test` (m, samples, leads), both float32 in millivolts.
 Out, for each peer: `<peer>_score` float32 (m,), higher is more anomalous; `<peer>_train_seconds`;
 `<peer>_windows_per_second`, scoring `test` from memory, with all that goes before (scaling, flattening), fastest of the
-passes that fit into three seconds; `<peer>_parameters`, numbers the fitted detector holds (of a forest: its nodes).
+passes that begin in three seconds, at most five; `<peer>_parameters`, numbers the fitted detector holds (of a forest:
+its nodes).
 
 | peer | settings, where they are not the library's own |
 |---|---|
@@ -22,6 +23,9 @@ Score: mean squared error of a window, for the VAE over 10 samples. |
 with none, by which it would divide. |
 | `autoencoder` | PyOD. Standardised features, hidden layers 64-32-64, batch normalisation, dropout 0.2, batches of \
 128, 20 epochs. Scored in batches of 4,096. One thread, with which it is faster. |
+
+The three networks get batches of 16 and 100 epochs where there are fewer than 1,000 windows (a thousand steps):
+a few dozen steps would teach them nothing.
 """
 
 import argparse
@@ -47,7 +51,8 @@ ALIBI_BLOCK = 8192  # windows scored at a time: a VAE holds ten copies of each
 ELBO_SIM = 0.05  # standard deviation of a sample around its reconstruction, leads being scaled to 1
 PCA_VARIANCE = 0.99
 PYOD_EPOCHS, PYOD_BATCH, PYOD_SCORE_BATCH = 20, 128, 4096
-TIMED_S = 3.0
+FEW_WINDOWS, FEW_EPOCHS, FEW_BATCH = 1000, 100, 16
+TIMED_S, TIMED_PASSES = 3.0, 5
 
 
 class PeersError(Exception):
@@ -116,7 +121,8 @@ def _fit_alibi(detector: Any, model: Any, loss: Any, train: FloatArray) -> Fitte
 
     inputs = scaled(train)
     model.compile(optimizer=tf.keras.optimizers.Adam(1e-3), loss=loss)
-    model.fit(inputs, inputs, epochs=ALIBI_EPOCHS, batch_size=ALIBI_BATCH, verbose=0)
+    epochs, batch = _passes(len(train), ALIBI_EPOCHS, ALIBI_BATCH)
+    model.fit(inputs, inputs, epochs=epochs, batch_size=batch, verbose=0)
 
     def score(windows: FloatArray) -> npt.NDArray[Any]:
         blocks = (windows[start : start + ALIBI_BLOCK] for start in range(0, len(windows), ALIBI_BLOCK))
@@ -150,9 +156,15 @@ def fit_autoencoder(train: FloatArray, seed: int) -> Fitted:
     from pyod.models.auto_encoder import AutoEncoder
 
     torch.set_num_threads(1)  # its matrices are so small that a second thread is waited for longer than it helps
-    detector = AutoEncoder(epoch_num=PYOD_EPOCHS, batch_size=PYOD_BATCH, random_state=seed, verbose=0).fit(_flat(train))
+    epochs, batch = _passes(len(train), PYOD_EPOCHS, PYOD_BATCH)
+    detector = AutoEncoder(epoch_num=epochs, batch_size=batch, random_state=seed, verbose=0).fit(_flat(train))
     parameters = sum(part.numel() for part in detector.model.parameters())
     return Fitted(lambda windows: detector.decision_function(_flat(windows), batch_size=PYOD_SCORE_BATCH), parameters)
+
+
+def _passes(windows: int, epochs: int, batch: int) -> tuple[int, int]:
+    """Epochs and batch to train with."""
+    return (FEW_EPOCHS, FEW_BATCH) if windows < FEW_WINDOWS else (epochs, batch)
 
 
 def _flat(windows: FloatArray) -> FloatArray:
@@ -182,7 +194,7 @@ def run_peer(name: str, train: FloatArray, test: FloatArray, seed: int) -> dict[
     train_s = time.perf_counter() - started
     fitted.score(test[:256])  # the first call of a network is slower
     seconds: list[float] = []
-    while sum(seconds) < TIMED_S:
+    while sum(seconds) < TIMED_S and len(seconds) < TIMED_PASSES:
         started = time.perf_counter()
         score = fitted.score(test)
         seconds.append(time.perf_counter() - started)

@@ -9,7 +9,7 @@ from components.calibration import threshold_at
 from configs import contract
 from pipelines.benchmark import summarise
 from pipelines.benchmark_data import DS1, DS1_CALIBRATION, DS2, PACED, Dataset, join, match
-from pipelines.benchmark_ecg5000 import best_threshold
+from pipelines.benchmark_ecg5000 import best_threshold, cross_validate_peers
 from pipelines.benchmark_protocols import flops_a_window, judge
 
 pytestmark = pytest.mark.unit
@@ -66,6 +66,25 @@ def test_each_recording_has_its_own_false_alarms():
 def test_the_threshold_lies_in_the_middle_of_the_gap():
     assert best_threshold(np.array([False, False, True, True]), np.array([0.0, 1.0, 3.0, 4.0])) == 2.0
     assert best_threshold(np.array([False, False]), np.array([0.0, 1.0])) > 1.0
+
+
+def test_a_threshold_of_ecg5000_is_of_windows_nobody_learnt_from(tmp_path):
+    """A detector that knows by heart what it learnt gets the threshold that is right for what it has not seen."""
+    random = np.random.default_rng(4)
+    normal, odd = random.normal(0, 1, (120, 20)), random.normal(0, 1, (80, 20)) + 2.5
+    rows = [f"{label} " + " ".join(map(str, window)) for label, group in ((1, normal), (2, odd)) for window in group]
+    (tmp_path / "ODD_TRAIN.txt").write_text("\n".join(rows) + "\n")
+    learnt = []
+
+    def nearest(train, test, seed):
+        learnt.append(len(train))
+        assert train.mean() < 0.5, "normal windows alone"
+        return {"nearest": np.array([np.square(train - window).sum(axis=1).min() for window in test])}
+
+    found = cross_validate_peers(tmp_path, 1, nearest)["nearest"]
+    assert learnt == [72] * 20  # three quarters of four fifths, four members in each of five folds
+    assert found["accuracy"] > 0.97
+    assert found["accuracy_left_out"] > 0.97
 
 
 def test_operations_of_a_window_are_those_of_its_layers():
