@@ -49,7 +49,7 @@ def clean_environment() -> Iterator[None]:
 # `make test` runs a worker (of pytest-xdist) for each core. Each has its own session fixtures and PostgreSQL.
 IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if IS_WORKER:  # threads of one worker would only take the other's core; commands that tests start inherit this
-    os.environ.update(TF_NUM_INTRAOP_THREADS="1", TF_NUM_INTEROP_THREADS="1", OMP_NUM_THREADS="1")
+    os.environ.update(TF_NUM_INTRAOP_THREADS="1", OMP_NUM_THREADS="1")
 
 
 @contextlib.contextmanager

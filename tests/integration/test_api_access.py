@@ -32,6 +32,7 @@ from api.oidc import OidcVerifier
 from api.uploads import Uploads
 from configs.settings import ApiSettings, OidcSettings, load_settings
 from warehouse.pseudonyms import pseudonym
+from warehouse.store.database import DatabaseUrls
 
 pytestmark = pytest.mark.integration
 
@@ -299,32 +300,40 @@ def test_an_issuer_that_does_not_answer(world: World, token: Callable[..., dict[
         check_problem(client.get("/anomalies", headers=token()), 503, "unavailable")
 
 
-def test_keys_by_command(run_cli: Callable[..., Any], tmp_path: Path) -> None:
-    made = run_cli("api.keys", "add", "--name", "ana", "--role", "reviewer", "--days", 3, "--json", tmp_path / "k.json")
+@pytest.fixture
+def keys_command(run_cli: Callable[..., Any], new_databases: Callable[[], DatabaseUrls]) -> Callable[..., Any]:
+    """`python -m api.keys` on databases of its own."""
+    urls = new_databases()
+    env = {"ECG_WAREHOUSE_URL": urls.warehouse, "ECG_RESULTS_URL": urls.results}
+    return lambda *arguments: run_cli("api.keys", *arguments, env=env)
+
+
+def test_keys_by_command(keys_command: Callable[..., Any], tmp_path: Path) -> None:
+    made = keys_command("add", "--name", "ana", "--role", "reviewer", "--days", 3, "--json", tmp_path / "k.json")
     assert made.code == 0, made.stderr
     key = json.loads((tmp_path / "k.json").read_text())
     assert made.stdout.strip() == key["key"]
-    assert run_cli("api.keys", "revoke", key["key_id"]).code == 0
-    listed = run_cli("api.keys", "list", "--json", tmp_path / "l.json")
+    assert keys_command("revoke", key["key_id"]).code == 0
+    listed = keys_command("list", "--json", tmp_path / "l.json")
     assert "revoked" in listed.stdout
     (row,) = json.loads((tmp_path / "l.json").read_text())
     assert (row["name"], row["role"], row["site"]) == ("ana", "reviewer", "main")
     assert key["key"].split("_")[2] not in (tmp_path / "l.json").read_text()
-    assert run_cli("api.keys", "revoke", "nothing").code == 3
-    wrong = run_cli("api.keys", "add", "--name", "h", "--role", "device")
+    assert keys_command("revoke", "nothing").code == 3
+    wrong = keys_command("add", "--name", "h", "--role", "device")
     assert (wrong.code, "--patient: is missing" in wrong.stderr) == (2, True)
 
 
-def test_a_key_that_was_made_elsewhere_is_taken_once(run_cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_key_that_was_made_elsewhere_is_taken_once(keys_command: Callable[..., Any], tmp_path: Path) -> None:
     file = tmp_path / "admin_key"
     file.write_text("ecg_0123456789ab_" + "c0" * 32 + "\n")
-    add = ("api.keys", "add", "--key-file", file, "--name", "admin", "--role", "admin")
-    made, again = run_cli(*add), run_cli(*add)
+    add = ("add", "--key-file", file, "--name", "admin", "--role", "admin")
+    made, again = keys_command(*add), keys_command(*add)
     assert (made.code, again.code, made.stdout, again.stdout) == (0, 0, "", "")
     assert "is there already" in again.stderr
-    assert "0123456789ab" in run_cli("api.keys", "list").stdout
+    assert "0123456789ab" in keys_command("list").stdout
     file.write_text("ecg_0123456789ab_short")
-    wrong = run_cli(*add)
+    wrong = keys_command(*add)
     assert (wrong.code, "admin_key: holds no key" in wrong.stderr) == (2, True)
 
 
