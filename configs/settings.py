@@ -234,7 +234,10 @@ class ServingSettings(_Section):
     max_load_s: float = Field(60.0, gt=0, description="A version that takes longer to load is not pushed.")
     max_latency_ms: float = Field(250.0, gt=0, description="A version whose p99 for one window is above is not pushed.")
     warmup_windows: int = Field(
-        32, ge=1, le=1000, description="Windows in the warm-up requests that a pushed version carries."
+        32,
+        ge=1,
+        le=1000,
+        description="Windows that a version is asked before it is pushed, and in its warm-up requests.",
     )
 
 

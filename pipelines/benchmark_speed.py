@@ -22,13 +22,14 @@ from rich.table import Table
 
 from configs import cli, contract
 from configs.contract import FeatureSpec
-from configs.errors import ModelUnavailableError, RequestError
+from configs.errors import EXIT_UNEXPECTED, ModelUnavailableError, RequestError
 from configs.settings import Settings, load_settings
 from pipelines.demo import HOME
 from pipelines.speed_batching import bench_batching
 from pipelines.speed_clients import bench_clients
 from pipelines.speed_holter import bench_holter
 from pipelines.speed_limits import LIMITS, median_of
+from pipelines.speed_releases import bench_releases
 from pipelines.speed_scoring import bench_scoring, scored_windows, spread
 from pipelines.training_run import train
 from warehouse.ingest import ingest
@@ -39,7 +40,7 @@ from warehouse.signal.windows import cut_windows
 from warehouse.store import Stores, open_stores
 
 OUTPUT = Path("build/bench.json")
-PARTS = ("copy", "ingest", "scoring", "clients", "batching", "holter", "training", "peers", "service")
+PARTS = ("copy", "ingest", "scoring", "clients", "batching", "releases", "holter", "training", "peers", "service")
 PEERS_PYTHON = Path(".venv-peers/bin/python")
 _PEERS_TRAIN = 4000  # normal windows the peers learn from: their speed does not depend on it
 
@@ -56,9 +57,12 @@ def main(
     """Measure this machine; needs the model and windows that `make demo` left in build/demo.
 
     Parts: copy (windows into and out of PostgreSQL), ingest (with ECG_MITDB_DIR), scoring, clients (one window through
-    each model client), batching (what batches gain, by size and by many clients), holter (24 hours), training (what TFX
-    adds), peers (after `make peers`), service (the REST API).
-    All of it takes some ten minutes, and 3 GB of disk for a while.
+    each model client), batching (what batches gain, by size and by many clients), releases (promotion and rollback under
+    load), holter (24 hours), training (what TFX adds), peers (after `make peers`), service (the REST API).
+    All of it takes some ten minutes, and 3 GB of disk for a while. A part that fails is told at the end, and the others
+    are measured.
+
+    Exit codes: 0 all was measured, 1 a part failed, 2 no such part, 5 there is no model or no windows.
     """
     began = time.perf_counter()
     settings = load_settings(overrides={"data_dir": HOME / "data"})
@@ -70,6 +74,7 @@ def main(
     if unknown := chosen - set(PARTS):
         raise RequestError(f"--only {', '.join(sorted(unknown))}", "is no part", f"Parts: {', '.join(PARTS)}.")
     figures: dict[str, Any] = {"load_before": os.getloadavg()[0], "cores": os.cpu_count()}
+    failed: dict[str, str] = {}
     scratch = Path(tempfile.mkdtemp(prefix="bench-"))
     scratch.chmod(0o755)  # the embedded server runs as another user when this is root
     servers = {name: address for name, address in (("grpc", grpc), ("rest", rest)) if address is not None}
@@ -83,6 +88,7 @@ def main(
                 ),
                 "clients": lambda: bench_clients(settings, demo, servers),
                 "batching": lambda: bench_batching(settings, demo, servers),
+                "releases": lambda: bench_releases(settings, demo, scratch / "releases", repeats),
                 "holter": lambda: bench_holter(settings, demo, scratch),
                 "training": lambda: bench_training(settings, demo),
                 "service": lambda: bench_service(settings, scratch),
@@ -95,19 +101,26 @@ def main(
                     cli.note("peers: left out (they need `make peers`, and the part scoring)")
                     continue
                 started = time.perf_counter()
-                figures |= parts[name]()
+                try:
+                    figures |= parts[name]()
+                except Exception as error:  # noqa: BLE001 - whatever it is, the other parts can be measured
+                    failed[name] = f"{type(error).__name__}: {error}"
+                    cli.note(f"{name} failed: {failed[name]}")
                 cli.note(f"{name}: {time.perf_counter() - started:.0f} s")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     figures["load_after"] = os.getloadavg()[0]
     if chosen == set(PARTS):
         figures["bench_seconds"] = time.perf_counter() - began
-    cli.write_json(json_file, figures)
+    cli.write_json(json_file, figures | {"failed": failed})
     cli.show(_table(figures))
     cli.note(
         f"Figures: {json_file}. Load of the machine before and after: {figures['load_before']:.1f}, "
         f"{figures['load_after']:.1f}; other work makes them worse."
     )
+    if failed:
+        told = "".join(f"\n  {name}: {reason}" for name, reason in failed.items())
+        cli.fail(f"{len(failed)} of {len(chosen)} parts failed:{told}", EXIT_UNEXPECTED)
 
 
 def _table(figures: dict[str, Any]) -> Table:

@@ -45,6 +45,9 @@ LIMITS: Mapping[str, Limit] = {
     "anomalies_10m_over_10k_p99": Limit(1.5),
     "anomalies_page_p99_ms": Limit(50.0),
     "load_errors": Limit(0.0),
+    "release_failed_requests": Limit(0.0),
+    "switch_p99_over_steady": Limit(2.0),
+    "rollback_seconds": Limit(5.0),
     "bench_seconds": Limit(900.0),
 }
 

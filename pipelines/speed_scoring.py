@@ -33,7 +33,7 @@ def bench_scoring(settings: Settings, demo: Stores, scratch: Stores, repeats: in
     """
     model = demo.results.models(demo.results.release().stable)[0]
     scratch.results.register_model({key: value for key, value in vars(model).items() if key != "registered_at"})
-    blocks = _copy(demo, scratch, model)
+    blocks = copy_recordings(demo, scratch, model, times=TIMES)
     n = sum(len(block) for block in blocks)
     client = open_client(model_source(settings, model))
     inputs = [block.model_inputs() for block in blocks]
@@ -67,12 +67,13 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "lowest": min(values), "highest": max(values), "n": len(values)}
 
 
-def _copy(demo: Stores, scratch: Stores, model: ModelVersion) -> list[WindowBlock]:
+def copy_recordings(demo: Stores, scratch: Stores, model: ModelVersion, *, times: int) -> list[WindowBlock]:
+    """Copies the demo's recordings so many times, under other names; returns their windows, a block a recording."""
     spec = demo.warehouse.feature_spec(model.feature_version)
     scratch.warehouse.ensure_feature_version(spec)
     patient = scratch.warehouse.ensure_patients([("bench", "unknown", "unknown")], {"test": 1.0})["bench"]
     blocks = scored_windows(demo, model)
-    for copy in range(TIMES):
+    for copy in range(times):
         for i, block in enumerate(blocks):
             name = f"copy {copy} {i}"
             seconds = float(block.r_peak_s[-1]) + 2

@@ -56,11 +56,11 @@ def main(
     Exit codes: 0 it can, 4 it cannot.
     """
     report = Report()
-    inputs = _validate(report, directory, examples, windows, max_load_s, max_latency_ms)
-    if not report.failures and inputs is not None and warmup_for is not None:
-        from serving.warmup import write_warmup
+    shapes = _validate(report, directory, examples, windows, max_load_s, max_latency_ms)
+    if not report.failures and shapes is not None and warmup_for is not None:
+        from serving.warmup import drawn_windows, write_warmup
 
-        write_warmup(directory, warmup_for, inputs)
+        write_warmup(directory, warmup_for, drawn_windows(shapes, windows))
     cli.write_json(json_file, asdict(report))
     if report.failures:
         raise NotBlessedError(str(directory), "cannot be served:\n  " + "\n  ".join(report.failures))
@@ -69,8 +69,8 @@ def main(
 
 def _validate(
     report: Report, directory: Path, files: Sequence[Path], n: int, max_load_s: float, max_latency_ms: float
-) -> dict[str, FloatArray] | None:
-    """Fills the report; returns the examples it was asked, when it got that far."""
+) -> dict[str, tuple[int | None, ...]] | None:
+    """Fills the report; returns the shapes of the model's inputs, when it got that far."""
     from serving.in_process import InProcessModelClient
 
     report.failures += missing_files(directory)
@@ -89,7 +89,8 @@ def _validate(
     if wrong := wrong_signatures(client.signatures()):
         report.failures += wrong
         return None
-    inputs = read_examples(files, client.input_shapes(), n)
+    shapes = client.input_shapes()
+    inputs = read_examples(files, shapes, n)
     report.windows = len(inputs[contract.SAMPLES])
     if report.windows == 0:
         report.failures.append(f"there are no examples in {', '.join(map(str, files)) or 'no file'}")
@@ -100,7 +101,7 @@ def _validate(
         report.failures.append(
             f"takes {report.p99_ms:.1f} ms for one window (p99 of {LATENCY_CALLS}), {max_latency_ms:g} ms are allowed"
         )
-    return inputs
+    return shapes
 
 
 def missing_files(directory: Path) -> list[str]:

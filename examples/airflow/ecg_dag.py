@@ -1,9 +1,9 @@
 """The platform on Airflow: every night ingest what arrived, score it, and once a week train a challenger.
 
-Tried with Airflow 3.3.2. Copy into the DAGs folder, and set ECG_HOME to this project's checkout with its `.venv`, and
-ECG_INCOMING to where recordings arrive. Each task is a command of the README; each can be run again at any time without
-doing anything twice, so Airflow's retries are safe. A model that was trained does not serve before somebody, or the
-policy, promotes it.
+Tried with Airflow 3.3.2. Copy into the DAGs folder, and set PLATFORM_HOME to this project's checkout with its `.venv`,
+and PLATFORM_INCOMING to where recordings arrive (names that begin with ECG_ are the platform's own settings). Each task
+is a command of the README; each can be run again at any time without doing anything twice, so Airflow's retries are
+safe. A model that was trained does not serve before somebody, or the policy, promotes it.
 """
 
 import os
@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
-HOME = os.environ["ECG_HOME"]
-INCOMING = os.environ.get("ECG_INCOMING", "/data/incoming")
+HOME = os.environ["PLATFORM_HOME"]
+INCOMING = os.environ.get("PLATFORM_INCOMING", "/data/incoming")
 ARGUMENTS = {"retries": 2, "retry_delay": timedelta(minutes=5), "execution_timeout": timedelta(hours=6)}
 
 # The version that `train` made; ends with 99, which means skipped, when nothing had changed and none was made.

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -13,46 +12,10 @@ import pytest
 from release_world import NAME, ReleaseWorld
 
 from pipelines.score import score
+from pipelines.speed_releases import Load, switch
 
 pytestmark = pytest.mark.integration
 MODEL_SERVER = Path(__file__).parents[1] / "model_server.py"
-
-
-class Load:
-    """Asks for anomalies and their explanations, one after the other in two threads, and notes when and how long."""
-
-    def __init__(self, base_url, paths):
-        self.answers = []  # (when it ended, seconds, status, version that answered)
-        self._base_url, self._paths, self._stop = base_url, paths, threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(i,)) for i in range(2)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, offset):
-        with httpx.Client(base_url=self._base_url, timeout=30) as client:
-            number = offset
-            while not self._stop.is_set():
-                started = time.monotonic()
-                listing = number % 4 == 0
-                answer = client.get("/anomalies?page_size=5" if listing else self._paths[number % len(self._paths)])
-                version = answer.json().get("model_version") if listing and answer.status_code == 200 else None
-                self.answers.append((time.monotonic(), time.monotonic() - started, answer.status_code, version))
-                number += 1
-                time.sleep(0.005)
-
-    def p99(self, start, end):
-        return float(np.percentile([seconds for at, seconds, _, _ in self.answers if start <= at < end], 99))
-
-    def first_of(self, version, after):
-        return next((at for at, _, _, found in list(self.answers) if found == version and at >= after), None)
 
 
 def wait_for(condition, timeout_s=30.0):
@@ -87,24 +50,17 @@ def test_promote_and_rollback_under_load_fail_no_request_and_make_nobody_wait(ne
             found = client.get("/anomalies?page_size=20").json()
             assert found["model_version"] == 1
             paths = [f"/anomalies/{item['id']}" for item in found["items"]]
+
+        def release(*arguments):
+            assert run_cli("serving.release", *arguments, env=env).code == 0
+
         with Load(base_url, paths) as load:
             time.sleep(1)
-            for _ in range(2):  # the same command's process competes for the cores, and nothing changes
-                assert run_cli("serving.release", "list", env=env).code == 0
-            steady = (load.answers[0][0], time.monotonic())
-            assert run_cli("serving.release", "promote", 2, env=env).code == 0
-            wait_for(lambda: load.first_of(2, steady[1]))
-            before_rollback = time.monotonic()
-            assert run_cli("serving.release", "rollback", "--why", "test", env=env).code == 0
-            committed = world.stores.results.release().at
-            effective = wait_for(lambda: load.first_of(1, before_rollback + 0.5))
-            end = time.monotonic()
-            time.sleep(0.5)
-        assert {status for _, _, status, _ in load.answers} == {200}
+            run = switch(load, world.stores, release, 2, 1)
+        assert load.failed == 0
         assert len(load.answers) > 200
-        seconds_to_effect = time.time() - (time.monotonic() - effective) - committed.timestamp()
-        assert seconds_to_effect < 5, f"the rollback took effect after {seconds_to_effect:.1f} s"
-        during, before = load.p99(steady[1], end), load.p99(*steady)
+        assert run["rollback_effect_s"] < 5, f"the rollback took effect after {run['rollback_effect_s']:.1f} s"
+        during, before = load.p99_s([run["switch"]]), load.p99_s([run["steady"]])
         assert during <= max(2 * before, 0.05), f"p99 {during * 1000:.0f} ms during, {before * 1000:.0f} ms before"
     finally:
         server.terminate()

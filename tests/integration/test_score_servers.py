@@ -90,6 +90,18 @@ def test_beam_scores_in_several_processes(world, run_cli):
     check_scores(world, window_sets)
 
 
+def test_beam_scores_through_the_job_api_of_flink_and_spark(world, run_cli):
+    """As jobs reach Flink and Spark: a pipeline in Beam's portable form, submitted to a job service.
+
+    The service is Beam's own, which runs the job in this process: no engine is needed to see that it is accepted.
+    """
+    window_sets = [world.add(f"rec {i}", 150) for i in range(2)]
+    beam = ["--runner=FlinkRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK", "--parallelism=2"]
+    ran = run_cli("pipelines.score", *(f"--beam-arg={option}" for option in beam), env=world.env)
+    assert ran.code == 0, ran.stderr
+    check_scores(world, window_sets)
+
+
 def test_watch_waits_for_a_model_server_and_a_database_that_go_away(world, server, start_cli):
     first = world.add("first", 30)
     env = {**world.env, "ECG_SERVING__SERVER": server.grpc, "ECG_SERVING__DEADLINE_S": "2"}

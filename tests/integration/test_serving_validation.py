@@ -13,7 +13,7 @@ from configs.errors import EXIT_NOT_BLESSED, ModelUnavailableError
 from serving.in_process import InProcessModelClient
 from serving.model_files import version_dir
 from serving.validation import Report, _validate
-from serving.warmup import read_warmup, write_warmup
+from serving.warmup import drawn_windows, read_warmup, write_warmup
 
 pytestmark = pytest.mark.integration
 
@@ -101,7 +101,9 @@ def test_the_command_checks_in_a_fresh_process(tmp_path, examples, run_cli):
 def test_a_version_is_warm_when_it_is_loaded(tmp_path):
     save_model(tmp_path / "1")
     inputs = random_block(32).model_inputs()
-    write_warmup(tmp_path / "1", "m", inputs)
+    drawn = drawn_windows({name: (None, *values.shape[1:]) for name, values in inputs.items()}, 32)
+    assert {name: (v.shape, v.dtype) for name, v in drawn.items()} == {k: (v.shape, v.dtype) for k, v in inputs.items()}
+    write_warmup(tmp_path / "1", "m", drawn)
     one = {name: values[:1] for name, values in inputs.items()}
 
     def milliseconds(client):

@@ -121,10 +121,13 @@ def test_lineage_and_data_sheet_are_kept_with_the_version(settings, stores, trai
 
 
 def test_the_pushed_version_was_checked_and_carries_warm_up_requests(model_dir, trained):
-    from serving.warmup import read_warmup
+    from serving.warmup import drawn_windows, read_warmup
 
     assert trained.seconds["ServingCheck"] > 0
-    sizes = [(signature, len(inputs[contract.SAMPLES])) for signature, inputs in read_warmup(model_dir)]
+    requests = [(signature, inputs[contract.SAMPLES]) for signature, inputs in read_warmup(model_dir)]
+    drawn = drawn_windows({contract.SAMPLES: (None, *requests[1][1].shape[1:])}, 32)[contract.SAMPLES]
+    np.testing.assert_array_equal(requests[1][1], drawn, "nobody's windows")
+    sizes = [(signature, len(samples)) for signature, samples in requests]
     assert sizes == [("score", 1), ("score", 32), ("serving_default", 1), ("serving_default", 32)]
 
 

@@ -44,3 +44,10 @@ def test_tasks_run_in_their_order() -> None:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.BinOp)
     ]
     assert sorted(map(sorted, chains)) == [["both", "report", "shadow", "train"], ["ingest", "score"]]
+
+
+def test_its_own_variables_are_none_of_the_settings() -> None:
+    """The platform refuses variables that begin with ECG_ and are no setting."""
+    assert set(re.findall(r"os\.environ\W+(?:get\W+)?(\w+)", FILE.read_text("utf-8"))) == {
+        "PLATFORM_HOME", "PLATFORM_INCOMING",
+    }  # fmt: skip
