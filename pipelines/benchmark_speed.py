@@ -57,8 +57,8 @@ def main(
     """Measure this machine; needs the model and windows that `make demo` left in build/demo.
 
     Parts: copy (windows into and out of PostgreSQL), ingest (with ECG_MITDB_DIR), scoring, clients (one window through
-    each model client), batching (what batches gain, by size and by many clients), releases (promotion and rollback under
-    load), holter (24 hours), training (what TFX adds), peers (after `make peers`), service (the REST API).
+    each model client), batching (what batches gain, by size and by many clients), releases (promotion and rollback
+    under load), holter (24 hours), training (what TFX adds), peers (after `make peers`), service (the REST API).
     All of it takes some ten minutes, and 3 GB of disk for a while. A part that fails is told at the end, and the others
     are measured.
 
