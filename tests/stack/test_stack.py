@@ -294,7 +294,7 @@ def test_a_trainer_that_is_killed_leaves_nothing_half_made(stack: Stack) -> None
     def trains() -> bool:
         state = run("docker", "inspect", "--format", "{{.State.Status}}", name).strip()
         assert state == "running", run("docker", "logs", name)[-2000:]
-        return "Trainer" in run("sh", "-c", f"docker logs {name} 2>&1")
+        return "Transform" in run("sh", "-c", f"docker logs {name} 2>&1")  # a step is told when it has ended
 
     try:
         wait_for("it trains", trains, 300)
