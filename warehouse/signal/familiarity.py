@@ -33,13 +33,17 @@ def familiarity(beats: _Beats) -> FloatArray:
     Returns:
         float32 (n,).
     """
-    x = beats.samples.astype(np.float64)
-    y = beats.template.astype(np.float64)
-    x -= x.mean(axis=1, keepdims=True)
-    y -= y.mean(axis=1, keepdims=True)
-    power = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    x, y = _centred(beats.samples), _centred(beats.template)
+    power = np.sqrt(np.einsum("nlw,nlw->nl", x, x) * np.einsum("nlw,nlw->nl", y, y))
     known = beats.lead_mask & (power > 0) & (beats.template_beats > 0)[:, None]
-    likeness = np.clip((x * y).sum(axis=1) / np.where(known, power, 1.0), 0.0, 1.0)
+    likeness = np.clip(np.einsum("nlw,nlw->nl", x, y) / np.where(known, power, 1.0), 0.0, 1.0)
     n_known = known.sum(axis=1)
     mean = (likeness * known).sum(axis=1) / np.maximum(n_known, 1)
     return np.where(n_known > 0, mean, np.nan).astype(np.float32)
+
+
+def _centred(windows: Int16Array) -> npt.NDArray[np.float64]:
+    """(n, W, L) to float64 (n, L, W), each lead's mean taken out: a lead's samples lie side by side to be summed."""
+    x = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float64)
+    x -= x.mean(axis=2, keepdims=True)
+    return x

@@ -131,6 +131,11 @@ def copy_out(
     return unpack(buffer.getvalue(), kinds)
 
 
+def array_literal(values: Array) -> str:
+    """Numbers or letters (n,) as PostgreSQL writes an array: for what is too little for a COPY of its own."""
+    return "{" + ",".join(map(str, values.tolist())) + "}"
+
+
 @contextlib.contextmanager
 def _cursor(connection: sa.Connection) -> Iterator[Any]:
     cursor = connection.connection.cursor()

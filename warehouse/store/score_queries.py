@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from psycopg2 import errors as pg_errors
 from sqlalchemy.dialects.postgresql import insert
 
 from warehouse.signal.familiarity import familiarity
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
-from warehouse.store.connection import Repository, copy_in, copy_out, retried
+from warehouse.store.connection import Repository, array_literal, copy_in, copy_out, retried
 from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.window_block import WindowBlock
 from warehouse.store.work_queries import finish_work
@@ -22,6 +23,28 @@ _DONE = (
     "UNION SELECT window_id FROM score_failures "
     "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s"
 )
+
+_MOMENT = "timestamptz '2000-01-01 00:00:00+00' + {} * interval '1 microsecond'"
+
+_INSERT_ANOMALIES = f"""
+INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, score, lead, label,
+                       site, quality, familiarity)
+SELECT %(version)s, window_id, %(recording_id)s, %(recording)s, {_MOMENT.format("moment")}, r_peak_s, score,
+       coalesce((%(slots)s::text[])[lead_slot + 1], ''), label, %(site)s, quality, nullif(familiarity, 'NaN')
+FROM unnest(%(c0)s::bigint[], %(c1)s::bigint[], %(c2)s::float8[], %(c3)s::real[], %(c4)s::smallint[], %(c5)s::char[],
+            %(c6)s::real[], %(c7)s::real[])
+     AS c (window_id, moment, r_peak_s, score, lead_slot, label, quality, familiarity)
+ON CONFLICT DO NOTHING
+"""
+
+_INSERT_EPISODES = f"""
+INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, start_s, end_s,
+                      peak_score, n_beats, site)
+SELECT %(v)s, episode_id, %(recording_id)s, %(recording)s, {_MOMENT.format("first")}, {_MOMENT.format("last")},
+       start_s, end_s, peak_score, n_beats, %(site)s
+FROM unnest(%(c0)s::bigint[], %(c1)s::bigint[], %(c2)s::bigint[], %(c3)s::float8[], %(c4)s::float8[],
+            %(c5)s::real[], %(c6)s::int[]) AS c (episode_id, first, last, start_s, end_s, peak_score, n_beats)
+"""
 
 
 def _score_table(shadow: bool) -> str:
@@ -140,59 +163,27 @@ class ScoreQueries(Repository):
         """
         n_scored = n_failed = 0
         with self.transaction() as connection:
+            # Committed all the same; a server that crashes in the next moments loses the block whole, with its scores,
+            # and it waits in the queue again.
+            connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             if len(block):
                 into = _score_table(shadow)
-                n_scored = self._upsert_scores(connection, into, model_version, window_set, block, scored)
+                n_scored = _insert_scores(connection, into, model_version, window_set, block, scored)
                 if not shadow:
-                    self._upsert_anomalies(connection, model_version, window_set, block, scored)
+                    if n_scored < len(block):  # where another process was first, its verdict counts
+                        scored = stored_scores(connection, model_version, block)
+                    insert_anomalies(connection, model_version, window_set, block, scored)
             if failures:
                 n_failed = self._insert_failures(connection, model_version, window_set, failures)
             if work is not None:
                 finish_work(connection, model_version, shadow=shadow, first_id=work)
             if n_scored or n_failed:
-                connection.execute(
-                    t.scoring_runs.update()
-                    .where(t.scoring_runs.c.run_id == run_id)
-                    .values(
-                        scored=t.scoring_runs.c.scored + n_scored,
-                        failed=t.scoring_runs.c.failed + n_failed,
-                        model_seconds=t.scoring_runs.c.model_seconds + model_seconds,
-                    )
+                connection.exec_driver_sql(
+                    "UPDATE scoring_runs SET scored = scored + %s, failed = failed + %s, "
+                    "model_seconds = model_seconds + %s WHERE run_id = %s",
+                    (n_scored, n_failed, model_seconds, run_id),
                 )
         return n_scored, n_failed
-
-    def _upsert_scores(
-        self,
-        connection: sa.Connection,
-        into: str,
-        model_version: int,
-        window_set: WindowSet,
-        block: WindowBlock,
-        scored: BlockScores,
-    ) -> int:
-        n = len(block)
-        connection.execute(sa.text("CREATE TEMP TABLE staging (LIKE scores) ON COMMIT DROP"))
-        columns: list[tuple[str, str, Array]] = [
-            ("model_version", "int8", np.full(n, model_version)),
-            ("window_id", "int8", block.window_id),
-            ("recording_id", "int8", np.full(n, window_set.recording_id)),
-            ("recorded_at", "timestamptz", block.recorded_at_us),
-            ("score", "float4", scored.score),
-            ("verdict", "bool", scored.verdict),
-            ("lead_slot", "int2", scored.lead_slot),
-        ]
-        copy_in(connection, "staging", columns)
-        names = ", ".join(name for name, _, _ in columns)
-        done = connection.execute(
-            sa.text(f"INSERT INTO {into} ({names}) SELECT {names} FROM staging ON CONFLICT DO NOTHING")
-        )
-        connection.execute(
-            sa.text(
-                "DELETE FROM score_failures f USING staging s "
-                "WHERE f.model_version = s.model_version AND f.window_id = s.window_id"
-            )
-        )
-        return int(done.rowcount)
 
     def _insert_failures(
         self, connection: sa.Connection, model_version: int, window_set: WindowSet, failures: Sequence[tuple[int, str]]
@@ -211,53 +202,6 @@ class ScoreQueries(Repository):
             return 0
         statement = insert(t.score_failures).values(rows).on_conflict_do_nothing()
         return len(connection.execute(statement.returning(t.score_failures.c.window_id)).all())
-
-    def _upsert_anomalies(
-        self,
-        connection: sa.Connection,
-        model_version: int,
-        window_set: WindowSet,
-        block: WindowBlock,
-        scored: BlockScores,
-    ) -> None:
-        # From the stored scores, not from this block's: where another process was first, its verdict counts.
-        connection.execute(
-            sa.text(
-                "CREATE TEMP TABLE context (window_id bigint, r_peak_s float8, label char(1), quality real, "
-                "familiarity real) ON COMMIT DROP"
-            )
-        )
-        anomalous = block.select(scored.verdict)
-        if len(anomalous) == 0:
-            return
-        copy_in(
-            connection,
-            "context",
-            [
-                ("window_id", "int8", anomalous.window_id),
-                ("r_peak_s", "float8", anomalous.r_peak_s),
-                ("label", "bytes:1", anomalous.aami_class),
-                ("quality", "float4", anomalous.quality),
-                ("familiarity", "float4", familiarity(anomalous)),
-            ],
-        )
-        connection.execute(
-            sa.text(
-                "INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, "
-                "score, lead, label, site, quality, familiarity) "
-                "SELECT s.model_version, s.window_id, s.recording_id, :recording, s.recorded_at, c.r_peak_s, "
-                "s.score, coalesce((CAST(:slots AS text[]))[s.lead_slot + 1], ''), c.label, :site, c.quality, "
-                "nullif(c.familiarity, 'NaN') "
-                "FROM scores s JOIN context c ON c.window_id = s.window_id "
-                "WHERE s.model_version = :version AND s.verdict ON CONFLICT DO NOTHING"
-            ),
-            {
-                "recording": window_set.recording,
-                "slots": list(window_set.lead_slots),
-                "version": model_version,
-                "site": window_set.site,
-            },
-        )
 
     @retried
     def summarise(
@@ -291,8 +235,8 @@ class ScoreQueries(Repository):
                 ),
                 span,
             ).scalar_one()
-            episode_of, n_episodes = group_episodes(scored["window_id"], scored["verdict"], gap_beats)
-            self._store_episodes(connection, span, scored["window_id"][scored["verdict"]], episode_of, window_set.site)
+            flagged = scored["window_id"][scored["verdict"]]
+            n_episodes = _store_episodes(connection, span, window_set, flagged, gap_beats)
             n_scored, n_anomalous = len(scored["window_id"]), int(scored["verdict"].sum())
             row = {
                 "model_version": model_version,
@@ -322,40 +266,147 @@ class ScoreQueries(Repository):
                 )
             )
 
-    def _store_episodes(
-        self,
-        connection: sa.Connection,
-        span: Mapping[str, int],
-        window_id: npt.NDArray[np.int64],
-        episode_of: npt.NDArray[np.int64],
-        site: str,
-    ) -> None:
-        connection.execute(
-            sa.text("DELETE FROM episodes WHERE model_version = :v AND episode_id >= :a AND episode_id < :b"), span
+
+def _insert_scores(
+    connection: sa.Connection,
+    into: str,
+    model_version: int,
+    window_set: WindowSet,
+    block: WindowBlock,
+    scored: BlockScores,
+) -> int:
+    """Stores a block's scores where there is none yet, and forgets failures of these windows; returns how many."""
+    n = len(block)
+    columns: list[tuple[str, str, Array]] = [
+        ("model_version", "int8", np.full(n, model_version)),
+        ("window_id", "int8", block.window_id),
+        ("recording_id", "int8", np.full(n, window_set.recording_id)),
+        ("recorded_at", "timestamptz", block.recorded_at_us),
+        ("score", "float4", scored.score),
+        ("verdict", "bool", scored.verdict),
+        ("lead_slot", "int2", scored.lead_slot),
+    ]
+    try:
+        with connection.begin_nested():  # as a rule nobody was here before: straight into the table
+            copy_in(connection, into, columns)
+    except pg_errors.UniqueViolation:
+        connection.execute(sa.text("CREATE TEMP TABLE staging (LIKE scores) ON COMMIT DROP"))
+        copy_in(connection, "staging", columns)
+        names = ", ".join(name for name, _, _ in columns)
+        done = connection.execute(
+            sa.text(f"INSERT INTO {into} ({names}) SELECT {names} FROM staging ON CONFLICT DO NOTHING")
         )
-        if len(window_id) == 0:
-            return
-        connection.execute(sa.text("CREATE TEMP TABLE grouping (window_id bigint, episode_id bigint) ON COMMIT DROP"))
-        copy_in(connection, "grouping", [("window_id", "int8", window_id), ("episode_id", "int8", episode_of)])
-        connection.execute(
-            sa.text(
-                "UPDATE anomalies a SET episode_id = g.episode_id FROM grouping g "
-                "WHERE a.model_version = :v AND a.window_id = g.window_id"
-            ),
-            span,
-        )
-        connection.execute(
-            sa.text(
-                "INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, "
-                "start_s, end_s, peak_score, n_beats, site) "
-                "SELECT model_version, episode_id, recording_id, recording, min(recorded_at), "
-                "max(recorded_at), min(r_peak_s), max(r_peak_s), max(score), count(*), :site FROM anomalies "
-                # without one: written by another scorer since the scores were read; its summary comes after this one
-                "WHERE model_version = :v AND window_id >= :a AND window_id < :b AND episode_id IS NOT NULL "
-                "GROUP BY model_version, episode_id, recording_id, recording"
-            ),
-            {**span, "site": site},
-        )
+        n = int(done.rowcount)
+    connection.exec_driver_sql(
+        "DELETE FROM score_failures f WHERE f.model_version = %(v)s AND f.window_id BETWEEN %(a)s AND %(b)s "
+        f"AND EXISTS (SELECT 1 FROM {into} s WHERE s.model_version = f.model_version AND s.window_id = f.window_id)",
+        {"v": model_version, "a": int(block.window_id[0]), "b": int(block.window_id[-1])},
+    )
+    return n
+
+
+def stored_scores(connection: sa.Connection, model_version: int, block: WindowBlock) -> BlockScores:
+    """What is stored of a block's windows, each of which has a score."""
+    found = copy_out(
+        connection,
+        "SELECT window_id, score, verdict, lead_slot FROM scores WHERE model_version = %(v)s "
+        "AND window_id BETWEEN %(a)s AND %(b)s ORDER BY window_id",
+        {"v": model_version, "a": int(block.window_id[0]), "b": int(block.window_id[-1])},
+        {"window_id": "int8", "score": "float4", "verdict": "bool", "lead_slot": "int2"},
+    )
+    here = np.isin(found["window_id"], block.window_id, assume_unique=True)
+    return BlockScores(found["score"][here], found["verdict"][here], found["lead_slot"][here])
+
+
+def insert_anomalies(
+    connection: sa.Connection, model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores
+) -> None:
+    """Lists the windows of a block whose verdict is true; `scored` is what is stored of them."""
+    anomalous = block.select(scored.verdict)
+    if len(anomalous) == 0:
+        return
+    columns: tuple[Array, ...] = (
+        anomalous.window_id,
+        anomalous.recorded_at_us,
+        anomalous.r_peak_s,
+        scored.score[scored.verdict],
+        scored.lead_slot[scored.verdict],
+        anomalous.aami_class.astype("U1"),
+        anomalous.quality,
+        familiarity(anomalous),
+    )
+    connection.exec_driver_sql(
+        _INSERT_ANOMALIES,
+        {f"c{i}": array_literal(values) for i, values in enumerate(columns)}
+        | {
+            "version": model_version,
+            "recording_id": window_set.recording_id,
+            "recording": window_set.recording,
+            "slots": list(window_set.lead_slots),
+            "site": window_set.site,
+        },
+    )
+
+
+def _store_episodes(
+    connection: sa.Connection,
+    span: Mapping[str, int],
+    window_set: WindowSet,
+    flagged: npt.NDArray[np.int64],
+    gap_beats: int,
+) -> int:
+    """Makes a recording's episodes of its anomalies anew; returns how many these are.
+
+    Args:
+        flagged: int64 (n,), ascending: ids of windows with verdict true. An anomaly that is not among them was written
+            by another scorer since the scores were read; its summary comes after this one.
+    """
+    kinds = {"window_id": "int8", "recorded_at": "timestamptz", "r_peak_s": "float8", "score": "float4", "now": "int8"}
+    found = copy_out(
+        connection,
+        "SELECT window_id, recorded_at, r_peak_s, score, coalesce(episode_id, -1) FROM anomalies "
+        "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s ORDER BY window_id",
+        span,
+        kinds,
+    )
+    here = np.isin(found["window_id"], flagged, assume_unique=True)
+    found = {name: values[here] for name, values in found.items()}
+    episode_of, n_episodes = group_episodes(found["window_id"], np.ones(here.sum(), np.bool_), gap_beats)
+    connection.exec_driver_sql(
+        "DELETE FROM episodes WHERE model_version = %(v)s AND episode_id >= %(a)s AND episode_id < %(b)s", span
+    )
+    if n_episodes == 0:
+        return 0
+    moved = episode_of != found["now"]
+    new = {"ids": array_literal(found["window_id"][moved]), "episodes": array_literal(episode_of[moved])}
+    connection.exec_driver_sql(
+        "UPDATE anomalies a SET episode_id = g.episode_id "
+        "FROM unnest(%(ids)s::bigint[], %(episodes)s::bigint[]) AS g (window_id, episode_id) "
+        "WHERE a.model_version = %(v)s AND a.window_id = g.window_id AND a.window_id >= %(a)s AND a.window_id < %(b)s",
+        dict(span) | new,
+    )
+    first = np.flatnonzero(np.diff(episode_of, prepend=-1))
+    last = np.append(first[1:], len(episode_of)) - 1
+    columns = (
+        episode_of[first],
+        found["recorded_at"][first],
+        found["recorded_at"][last],
+        found["r_peak_s"][first],
+        found["r_peak_s"][last],
+        np.maximum.reduceat(found["score"], first),
+        last - first + 1,
+    )
+    connection.exec_driver_sql(
+        _INSERT_EPISODES,
+        {f"c{i}": array_literal(values) for i, values in enumerate(columns)}
+        | {
+            "v": span["v"],
+            "recording_id": window_set.recording_id,
+            "recording": window_set.recording,
+            "site": window_set.site,
+        },
+    )
+    return n_episodes
 
 
 def histogram_of(score: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

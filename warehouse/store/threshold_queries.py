@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
 from warehouse.store.connection import copy_in, copy_out, retried
-from warehouse.store.records import BlockScores, WindowSet
-from warehouse.store.score_queries import ScoreQueries
+from warehouse.store.records import WindowSet
+from warehouse.store.score_queries import ScoreQueries, insert_anomalies, stored_scores
 from warehouse.store.window_block import WindowBlock
 
 _SCORES = """
@@ -57,7 +57,6 @@ class ThresholdQueries(ScoreQueries):
         """
         first, stop = window_set.id_range(0, t.MAX_BEATS)
         span = {"v": model_version, "a": first, "b": stop}
-        n = len(flagged_now)
         with self.transaction() as connection:
             connection.execute(
                 sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
@@ -81,8 +80,9 @@ class ThresholdQueries(ScoreQueries):
                 ),
                 span,
             )
-            marked = BlockScores(np.zeros(n, np.float32), np.ones(n, np.bool_), np.zeros(n, np.int16))
-            self._upsert_anomalies(connection, model_version, window_set, flagged_now, marked)
+            if len(flagged_now):
+                stored = stored_scores(connection, model_version, flagged_now)
+                insert_anomalies(connection, model_version, window_set, flagged_now, stored)
             connection.execute(
                 sa.text(
                     "UPDATE anomalies a SET threshold = p.threshold FROM applied p WHERE a.model_version = :v "

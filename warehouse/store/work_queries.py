@@ -122,7 +122,7 @@ class WorkQueries(Repository):
 
 def finish_work(connection: sa.Connection, model_version: int, *, shadow: bool, first_id: int) -> None:
     """Takes a block out of the queue, in the transaction that commits its scores."""
-    w = t.scoring_work.c
-    connection.execute(
-        t.scoring_work.delete().where(w.model_version == model_version, w.shadow == shadow, w.first_id == first_id)
+    connection.exec_driver_sql(
+        "DELETE FROM scoring_work WHERE model_version = %s AND shadow = %s AND first_id = %s",
+        (model_version, shadow, first_id),
     )
