@@ -306,7 +306,7 @@ def serving_uploads(world: World, settings: Settings) -> Iterator[httpx.Client]:
         uploads.close()
 
 
-def until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "did not happen"

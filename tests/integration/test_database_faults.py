@@ -108,6 +108,7 @@ def world(new_stores: Callable[[], Stores]) -> World:
     return World(stores, patient)
 
 
+@pytest.mark.alone
 def test_a_database_that_is_slow_then_still_then_back(world: World) -> None:
     scored_beats = score_two_recordings(world).expected
     stores, settings = world.stores, ApiSettings(query_timeout_s=1.0)
