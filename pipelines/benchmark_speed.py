@@ -107,6 +107,7 @@ def main(
                     failed[name] = f"{type(error).__name__}: {error}"
                     cli.note(f"{name} failed: {failed[name]}")
                 cli.note(f"{name}: {time.perf_counter() - started:.0f} s")
+                cli.write_json(json_file, figures | {"failed": failed})  # what there is, if the next part is killed
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     figures["load_after"] = os.getloadavg()[0]
