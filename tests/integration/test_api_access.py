@@ -282,7 +282,7 @@ def test_tokens_of_the_issuer(oidc_client: httpx.Client, token: Callable[..., di
         ({"ecg_role": "device"}, 403),
         ({"ecg_site": None}, 403),
         ({"ecg_site": ["main"]}, 403),
-        ({"signed_by": rsa.generate_private_key(public_exponent=65537, key_size=2048)}, 401),
+        pytest.param({"signed_by": rsa.generate_private_key(65537, 2048)}, 401, id="another key"),
         ({"signed_by": "a secret that everybody could know", "algorithm": "HS256"}, 401),
     ],
     ids=str,
