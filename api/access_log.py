@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,6 +50,8 @@ class ObserveRequests:
         self._metrics.request_started()
         try:
             await self._app(scope, receive, send_observed)
+        except ClientDisconnect:  # in the middle of its body: nobody is left to answer, and nothing failed here
+            pass
         except Exception as error:
             state["exception"] = type(error).__name__
             get_logger("api").error(

@@ -85,6 +85,7 @@ def bench_score_and_load(data_dir: Path, calls: int, load_s: float) -> dict[str,
     The bare client is the model in this process, called by as many threads as the service has connections; beside it,
     the same with calls combined as the service combines them.
     """
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as in the service
     settings = load_settings(overrides={"data_dir": data_dir})
     with open_stores(None, None, data_dir) as stores:
         model = stores.results.models(stores.results.release().stable)[0]

@@ -68,16 +68,18 @@ def ask(
                     warm -= 1
                     if warm == 0:
                         counted.start()
-                else:
+                elif not counted.over(len(answered.seconds)):
                     answered.seconds.append(time.perf_counter() - one.sent_at)
                     answered.failed += status != 200
                 if status == 0:  # the connection ended
                     ready.unregister(one.line)
                     one.line.close()
                     one = _open(port, one.next, ready)
-                if counted.over(len(answered.seconds)):
-                    return answered
-                _send(one, requests)
+                if counted.over(len(answered.seconds)):  # what is under way is answered, and not counted
+                    ready.unregister(one.line)
+                    one.line.close()
+                else:
+                    _send(one, requests)
     return answered
 
 

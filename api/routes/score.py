@@ -77,6 +77,7 @@ async def _explain(
     """As `_score`, of a few windows: waits for the model without holding a thread."""
     spec = FeatureSpec.model_validate(model.feature_spec)
     block = scoring.block_of_windows(windows, spec)
+    await asyncio.sleep(0)  # whoever else has come by now is read first, and shares the call
     asked = client.explained(block.model_inputs())
     likeness = familiarity(block)  # while the model is at work
     explanation = await asyncio.wrap_future(asked)

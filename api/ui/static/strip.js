@@ -126,6 +126,9 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "+" && !inTimeline) step("gain", 1);
 });
 
+// Where a strip is wider than its place, the leads' names and the scale stay in sight.
+box.addEventListener("scroll", () => box.style.setProperty("--scrolled", `${box.scrollLeft * 25.4 / 96}px`), { passive: true });
+
 // A strip wider than its place begins with the beat that is looked at in the middle.
 const target = strip().querySelector(".flag-target");
 if (target && box.scrollWidth > box.clientWidth) {

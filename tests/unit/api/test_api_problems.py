@@ -91,6 +91,23 @@ def check_problem(response: httpx.Response, status: int, slug: str) -> dict[str,
     return body
 
 
+def test_who_hangs_up_in_a_body_is_no_crash(log_lines: LogLines) -> None:
+    said = iter([{"type": "http.request", "body": b'{"windows', "more_body": True}, {"type": "http.disconnect"}])
+    scope = {
+        "type": "http", "method": "POST", "path": "/score", "raw_path": b"/score", "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "http_version": "1.1", "scheme": "http",
+    }  # fmt: skip
+
+    async def receive() -> Any:
+        return next(said)
+
+    async def send(message: Any) -> None:
+        raise AssertionError("nobody listens")
+
+    asyncio.run(make_app()(scope, receive, send))
+    assert [(line["event"], line.get("status")) for line in log_lines()] == [("request", 499)]
+
+
 @pytest.mark.parametrize(
     ("url", "parameter", "problem"),
     [
