@@ -15,7 +15,7 @@ UP_WITHIN_S = 20 * 60  # a machine that is busy with other things; test_stack.py
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack, up, with simulated recordings; taken down with its data whatever happens."""
-    made = Stack(tmp_path_factory.mktemp("stack"), STACK_SOURCE="simulator", STACK_REQUESTS_PER_MINUTE="1200")
+    made = Stack(tmp_path_factory.mktemp("stack"), STACK_SOURCE="simulator", STACK_REQUESTS_PER_MINUTE="240")
     try:
         made.up(UP_WITHIN_S)
         yield made
