@@ -1,14 +1,18 @@
-"""ASGI middleware: large and slow bodies are refused, `/v1` is taken off paths, what is unchanged is not sent again."""
+"""ASGI middleware: what is too large, slow or much is refused, `/v1` is taken off paths, what is unchanged not sent."""
 
 import asyncio
 import hashlib
+from collections.abc import Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import RefusedError
 
 MB = 1_000_000
+_ALWAYS_ANSWERED = ("/health/live", "/metrics")  # whoever watches must see a service that is busy
 
 
 class LimitBodies:
@@ -62,6 +66,36 @@ class LimitBodies:
 def _too_large(limit_mb: float) -> RefusedError:
     detail = f"The body is larger than {limit_mb:g} MB. Send less at a time, or see api.max_body_mb and max_upload_mb."
     return RefusedError("too-large", detail, {"Connection": "close"})
+
+
+class ShedLoad:
+    """Refuses what would only wait: requests beyond those that are being answered and wait their turn.
+
+    A queue without an end answers everybody late, and nobody any more once callers give up waiting and ask again.
+
+    Args:
+        most: requests at a time.
+        refuse: makes the answer, 503 with Retry-After.
+    """
+
+    def __init__(self, app: ASGIApp, *, most: int, refuse: Callable[[Request], Response]) -> None:
+        self._app = app
+        self._most = most
+        self._refuse = refuse
+        self._now = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED:
+            await self._app(scope, receive, send)
+            return
+        if self._now >= self._most:
+            await self._refuse(Request(scope))(scope, receive, send)
+            return
+        self._now += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._now -= 1
 
 
 class VersionPrefix:

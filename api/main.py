@@ -12,7 +12,7 @@ from api import openapi, problems, reviewing, runbooks, ui
 from api.access_log import ObserveRequests
 from api.audit import AuditTrail
 from api.deps import Services
-from api.limits import EntityTags, LimitBodies, VersionPrefix
+from api.limits import EntityTags, LimitBodies, ShedLoad, VersionPrefix
 from api.routes import (
     anomalies,
     drift,
@@ -75,6 +75,7 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     )
     app.add_middleware(EntityTags)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)
+    app.add_middleware(ShedLoad, most=settings.max_requests_at_once, refuse=ui.errors.overloaded)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

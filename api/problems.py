@@ -15,6 +15,7 @@ DatabaseUnavailableError    503  database-unavailable   with Retry-After
 StorageError                503  storage-unavailable    with Retry-After
 ModelUnavailableError       503  model-unavailable      with Retry-After
 not ready                   503  not-ready              with Retry-After
+too many at a time          503  overloaded             with Retry-After
 something else needed       503  unavailable            with Retry-After
 anything else               500  unexpected             says nothing of the inside; the log does
 """
@@ -59,6 +60,7 @@ class _Kind:
 
 _UNEXPECTED = _Kind(500, "unexpected", "Unexpected error")
 _NOT_READY = _Kind(503, "not-ready", "Not ready")
+_OVERLOADED = _Kind(503, "overloaded", "Too many requests at a time")
 _NO_PATH = _Kind(404, "no-such-path", "No such path")
 _NO_METHOD = _Kind(405, "method-not-allowed", "Method not allowed")
 _INVALID = _Kind(422, "invalid-request", "Invalid request")
@@ -119,6 +121,12 @@ def unexpected(path: str, request_id: str) -> Response:
     """The answer when something was raised that nobody expected; the caller has logged it under `request_id`."""
     detail = f"Something failed that should not have. Please report it with the request id {request_id}."
     return _respond(_UNEXPECTED, detail, path, request_id)
+
+
+def overloaded(path: str, request_id: str) -> Response:
+    """The answer to a request beyond those that can wait: what it asks for was not begun."""
+    detail = "More requests wait than can be answered soon. Nothing was done; ask again after Retry-After seconds."
+    return _respond(_OVERLOADED, detail, path, request_id)
 
 
 async def _on_ecg_error(request: Request, error: Exception) -> Response:

@@ -368,6 +368,9 @@ class ApiSettings(_Section):
     requests_per_minute: int = Field(
         6000, ge=0, description="Requests a minute that one key, token or session may make; 0 for any number."
     )
+    max_requests_at_once: int = Field(
+        256, ge=1, description="Requests that are answered or wait at a time; more are a 503 with Retry-After at once."
+    )
     max_body_mb: float = Field(16.0, gt=0, description="Largest body of a request, but for POST /recordings.")
     max_upload_mb: float = Field(1024.0, gt=0, description="Largest body of POST /recordings, and largest unpacked.")
     max_upload_files: int = Field(100, ge=1, description="Most files in one POST /recordings, archives unpacked.")

@@ -27,6 +27,12 @@ def unexpected(request: Request) -> Response:
     return _page(request, problem) if _is_page(request) else problem
 
 
+def overloaded(request: Request) -> Response:
+    """The answer to a request that is one too many at the moment."""
+    problem = problems.overloaded(request.url.path, request.state.request_id)
+    return _page(request, problem) if _is_page(request) else problem
+
+
 def _as_page(handle: Callable[[Request, Any], Any]) -> Callable[[Request, Exception], Coroutine[Any, Any, Response]]:
     async def handle_page(request: Request, error: Exception) -> Response:
         problem: Response = await handle(request, error)
