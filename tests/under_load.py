@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -61,6 +63,16 @@ class Platform:
         finally:
             connection.close()
 
+    def clock(self) -> datetime:
+        """The service's own, by the header Date of its answers."""
+        with urlopen(self._metrics[0].replace("/metrics", "/health/live"), timeout=30) as response:
+            return parsedate_to_datetime(response.headers["Date"])
+
+    def metrics(self) -> dict[str, float]:
+        """All series of both processes."""
+        text = "\n".join(urlopen(url, timeout=30).read().decode() for url in self._metrics)
+        return {name: float(value) for name, value in re.findall(r"^(\w.*) (\S+)$", text, re.MULTILINE)}
+
     def held(self) -> dict[str, float]:
         """Memory, open files and threads of each process, metric series, and connections to the databases."""
         found: dict[str, float] = {}
@@ -69,8 +81,7 @@ class Platform:
             found[f"{name}: memory, MB"] = seen.memory_info().rss / 1e6
             found[f"{name}: open files"] = seen.num_fds()
             found[f"{name}: threads"] = seen.num_threads()
-        text = "".join(urlopen(url, timeout=30).read().decode() for url in self._metrics)
-        found["metric series"] = len(re.findall(r"^[a-z]", text, re.MULTILINE))
+        found["metric series"] = len(self.metrics())
         with self._engine.connect() as connection:
             query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
             found["connections"] = connection.execute(sa.text(query)).scalar_one()

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import os
+import shutil
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 import typer
 
 from configs import cli
-from configs.errors import ConfigurationError, ConflictError
+from configs.errors import ConfigurationError, ConflictError, StorageError
 from configs.settings import Settings, load_settings
 from warehouse.audit import command_act
 from warehouse.erasure_log import LOG_FILE, log_of, note, read_log
@@ -79,7 +80,21 @@ def back_up(stores: Stores, settings: Settings, folder: Path, *, now: datetime, 
     if whole.exists() or partial.exists():
         raise ConflictError(str(whole), "is there already", "Wait a second, or remove what was left.")
     stores.results.add_acts([command_act("backup", name)])
-    partial.mkdir(parents=True, mode=0o700)
+    try:
+        partial.mkdir(parents=True, mode=0o700)
+        _write(stores, settings, partial, now=now, physical=physical)
+        note(folder / LOG_FILE, read_log(log_of(settings)))
+        partial.rename(whole)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StorageError(str(folder), error.strerror or "cannot be written", "Free space, and run again.") from error
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return whole
+
+
+def _write(stores: Stores, settings: Settings, partial: Path, *, now: datetime, physical: bool) -> None:
     databases = _copy_servers(stores, partial) if physical else _dump(stores, partial)
     with tarfile.open(partial / FILES, "w") as archive:
         for pattern in _KEPT:
@@ -95,9 +110,6 @@ def back_up(stores: Stores, settings: Settings, folder: Path, *, now: datetime, 
         "sha256": {path.name: sha256_of(path) for path in sorted(partial.iterdir()) if path.is_file()},
     }
     cli.write_json(partial / MANIFEST, manifest)
-    note(folder / LOG_FILE, read_log(log_of(settings)))
-    partial.rename(whole)
-    return whole
 
 
 def _dump(stores: Stores, folder: Path) -> dict[str, Any]:

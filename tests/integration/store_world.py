@@ -1,5 +1,6 @@
 """Made-up recordings, models and scores in both databases, with numbers that a test can foresee."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,15 @@ START = datetime(2026, 1, 31, 23, 59, 30, tzinfo=UTC)
 RR_S = 0.75
 
 
-def add_recording(stores: Stores, name: str, n_beats: int, *, label: str = "N", rejected: int = 0) -> WindowSet:
+def add_recording(
+    stores: Stores,
+    name: str,
+    n_beats: int,
+    *,
+    label: str = "N",
+    rejected: int = 0,
+    before_commit: Callable[[], None] = lambda: None,
+) -> WindowSet:
     """A recording with a beat every 0.75 s from 1 s on; its last `rejected` beats gave no window."""
     patients = stores.warehouse.ensure_patients([(f"of {name}", "female", "40-64")], {"test": 1.0})
     shape = (n_beats, SPEC.window_samples, SPEC.n_leads)
@@ -41,10 +50,15 @@ def add_recording(stores: Stores, name: str, n_beats: int, *, label: str = "N", 
         name, "wfdb", name, "p", 360.0, ("MLII", "V1"), int(duration_s * 360), f"checksum {name}", start_time=START
     )
     stores.warehouse.ensure_feature_version(SPEC)
+
+    def chunks() -> Iterator[WindowChunk]:
+        yield WindowChunk(windows, [UnusableSpan(0.0, 0.5, Reason.EDGE)], beats)
+        before_commit()
+
     stores.warehouse.write_recording(
         header, patient=patients[f"of {name}"], source_key=name, spec=SPEC, lead_slots=["MLII", "V1"],
         r_peak_source="annotations", label_source="reference", suspect_inverted=list, now=START,
-        chunks=[WindowChunk(windows, [UnusableSpan(0.0, 0.5, Reason.EDGE)], beats)],
+        chunks=chunks(),
     )  # fmt: skip
     (window_set,) = stores.warehouse.window_sets(SPEC.digest, recordings=[name])
     return window_set

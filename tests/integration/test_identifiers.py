@@ -88,6 +88,8 @@ def test_nothing_of_them_is_anywhere(
         command = [tool("pg_restore"), "--file=-", str(made / f"{kind}.dump")]
         searched[f"dump of {kind}"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "COPY public.windows" in searched["dump of warehouse"]
+    for path in (made / "manifest.json", made / "files.tar", made.parent / "erasures.jsonl"):
+        searched[path.name] = path.read_bytes().decode("latin-1")
     for recording in stores.warehouse.recordings():
         folder = tmp_path / f"export{recording['recording_id']}"
         export_patient(stores, Patient("main", recording["pseudonym"]), folder)

@@ -1,11 +1,13 @@
 """The training pipeline on simulated recordings: real TFX, real PostgreSQL, the model's contract."""
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,14 +24,21 @@ from pipelines.training_run import train
 from serving.in_process import InProcessModelClient
 from serving.model_files import version_dir
 from warehouse.ingest import ingest
-from warehouse.signal.simulate import simulate_cohort
+from warehouse.signal.simulate import SimulatedSource, simulate_cohort
 from warehouse.store import open_stores
 from warehouse.store import tables as t
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
+NAME, NUMBER = "Zacharias Quillfeather", "MRN-4471-0093"
 SPLITS = ("train", "train", "train", "calibration", "test", "test")
+
+
+def of_somebody(source):
+    """The same recording, of a made-up person whose name and number are in its header."""
+    who = f"{NAME} {NUMBER}-{source.header.name}"
+    return SimulatedSource(replace(source.header, patient_key=who), source.samples, source.beats)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def settings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def stores(settings):
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as opened:
-        cohort = simulate_cohort(6, duration_s=480, sampling_rate_hz=360, seed=3)
+        cohort = [of_somebody(one) for one in simulate_cohort(6, duration_s=480, sampling_rate_hz=360, seed=3)]
         names = {source.header.name: split for source, split in zip(cohort, SPLITS, strict=True)}
         report = ingest(cohort, settings, opened, splits_by_name=names)
         assert (report.added, report.failed) == (6, 0)
@@ -129,6 +138,20 @@ def test_the_pushed_version_was_checked_and_carries_warm_up_requests(model_dir, 
     np.testing.assert_array_equal(requests[1][1], drawn, "nobody's windows")
     sizes = [(signature, len(samples)) for signature, samples in requests]
     assert sizes == [("score", 1), ("score", 32), ("serving_default", 1), ("serving_default", 32)]
+
+
+def test_no_identifier_is_in_the_model_or_in_anything_that_training_left(settings, trained, model_dir):
+    """As test_identifiers.py does for what is not a model: seeded names and numbers, 0 hits."""
+    searched, hits = 0, []
+    for path in settings.data_dir.rglob("*"):
+        if path.is_file() and "postgres" not in path.relative_to(settings.data_dir).parts:
+            content = path.read_bytes()
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+            searched += 1
+            hits += [path for one in (*NAME.split(), NUMBER) if one.casefold().encode() in content.lower()]
+    assert searched > 30
+    assert (model_dir / "saved_model.pb").is_file()
+    assert hits == []
 
 
 def test_the_run_is_listed_with_configuration_span_metrics_and_artifacts(stores, trained):
