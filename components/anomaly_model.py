@@ -12,6 +12,7 @@ from components import measure
 from components import preprocessing as p
 from components.autoencoder import peak_to_peak
 from components.calibration import TailCalibration
+from components.layout import averages, by_lead, over_samples
 from components.measure import KNOWN_PATIENTS, NEW_PATIENTS
 from configs import contract
 from configs.contract import FeatureSpec
@@ -40,6 +41,31 @@ class Parts:
     use_template: bool
     use_rhythm: bool
     known_patients: bool
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Windows beside what was expected of them. All float32; (batch, W, L) where nothing else is said.
+
+    Attributes:
+        reconstruction: in units of SIGNAL.
+        morphology, context: what the autoencoders did not reproduce, 0 where masked or where there is no template.
+        differences: from the template at each shift, see `measure.shifted_differences`; not yet 0 without a template.
+        compared: 1 where there is a lead and a template; `use` the same as (batch, L).
+    """
+
+    reconstruction: tf.Tensor
+    morphology: tf.Tensor
+    context: tf.Tensor
+    differences: list[tf.Tensor]
+    compared: tf.Tensor
+    use: tf.Tensor
+
+    def residuals(self) -> tf.Tensor:
+        """(batch, residuals, W, L)."""
+        shift = measure.best_shift([tf.square(difference) for difference in self.differences])
+        template = measure.at_shift(self.differences, shift) * self.compared
+        return tf.stack([self.morphology, self.context, template], axis=1)
 
 
 class AnomalyModel(tf.Module):
@@ -102,11 +128,11 @@ class AnomalyModel(tf.Module):
 
     def residuals(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """All residuals: float32 (batch, residuals, W, L), 0 where masked or where there is no template."""
-        return self._reconstruct(features)[1]
+        return self._compare(features).residuals()
 
     def shape_measures(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Shape measures by each residual, before any weight: float32 (batch, residuals)."""
-        return self._shapes(tf.square(self.residuals(features)) / self._variance, features[p.MASK])
+        return self._shapes(self._mean_squares(self._compare(features)), features[p.MASK])
 
     def raw_measure(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """The uncalibrated anomaly measure of transformed features: float32 (batch,)."""
@@ -119,46 +145,62 @@ class AnomalyModel(tf.Module):
         size = peak_to_peak(signal, reference, features[p.HAS_REFERENCE], features[p.MASK])
         return tf.ones_like(size) if self._parts.known_patients else size, size
 
-    def _reconstruct(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Reconstruction in units of SIGNAL (batch, W, L), and all residuals."""
+    def _compare(self, features: Mapping[str, tf.Tensor]) -> "_Comparison":
         shape = (-1, self._spec.window_samples, self._spec.n_leads)
         signal, reference = tf.reshape(features[p.SIGNAL], shape), tf.reshape(features[p.REFERENCE], shape)
-        own_size, size = self.window_size(features)
-        present = features[p.MASK][:, tf.newaxis, :]
-        use = features[p.HAS_REFERENCE][:, :, tf.newaxis]
-        expected = self._morphology(signal / own_size, training=False) * present
-        residual = (signal / own_size - expected) * present
-        best, residual_context = expected * own_size, tf.zeros_like(residual)
-        window, template = signal / size, reference / size
+        own_size, size = (one[:, 0] for one in self.window_size(features))
+        mask, use = features[p.MASK], features[p.HAS_REFERENCE]
+        present, compared = self._over_samples(mask), self._over_samples(mask * use)
+        unit = self._over_samples(1.0 / size)
+        window, template = signal * unit, reference * unit
+        own = signal if self._parts.known_patients else window
+        expected = self._morphology(own, training=False) * present
+        best, residual_context = expected * self._over_samples(own_size), tf.zeros_like(window)
         if self._context is not None:
-            expected_context = self._context([window, template], training=False) * present
-            residual_context = (window - expected_context) * present * use
-            best = tf.where(use > 0, expected_context * size, best)
-        difference = measure.aligned_difference(window, template, features[p.MASK], self._align_samples)
-        return best, tf.stack([residual, residual_context, difference * present * use], axis=1)
+            expected_context = self._context([window, template], training=False)
+            residual_context = (window - expected_context) * compared
+            best = tf.where(use[:, :, tf.newaxis] > 0, expected_context * present * self._over_samples(size), best)
+        differences = measure.shifted_differences(window, template, self._align_samples)
+        return _Comparison(best, own - expected, residual_context, differences, compared, mask * use)
 
-    def _shapes(self, squared: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        parts = [measure.shape_measure(squared[:, i], mask, self._means, self._weights) for i in range(len(RESIDUALS))]
-        return tf.stack(parts, axis=1)
+    def _over_samples(self, by_lead: tf.Tensor) -> tf.Tensor:
+        return over_samples(by_lead, self._spec.window_samples)
+
+    def _mean_squares(self, compared: "_Comparison") -> tf.Tensor:
+        """Mean squared residuals in units of normal beats': (batch, residuals, segments + 1, L), the last of all."""
+        w, n = self._spec.window_samples, self._spec.n_leads
+        means = np.concatenate([self._means, np.full((1, w), 1 / w, np.float32)])
+        weighted = by_lead(means, n) / tf.reshape(self._variance, (len(RESIDUALS), w * n, 1))
+        squares = [tf.square(difference) for difference in compared.differences]
+        shifted = measure.means_at_shift(squares, weighted[2], measure.best_shift(squares))
+        residuals = (compared.morphology, compared.context)
+        found = [averages(tf.square(residual), weighted[i]) for i, residual in enumerate(residuals)]
+        shifted *= tf.tile(compared.use, (1, len(means)))
+        return tf.reshape(tf.stack([*found, shifted], axis=1), (-1, len(RESIDUALS), len(means), n))
+
+    def _shapes(self, mean_squares: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        return measure.shape_measure(mean_squares[:, :, :-1], mask, self._weights)
 
     def _measure(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        reconstruction, residuals = self._reconstruct(features)
-        squared = tf.square(residuals) / self._variance
+        compared = self._compare(features)
+        mean_squares = self._mean_squares(compared)
         mask = features[p.MASK]
         # Without a template only the first autoencoder speaks; without any lead, no shape does.
         alone = tf.one_hot(0, len(RESIDUALS))
         weights = tf.where(features[p.HAS_REFERENCE] > 0, self._fusion[tf.newaxis, :], alone[tf.newaxis, :])
         weights *= tf.cast(tf.reduce_any(mask > 0, axis=1, keepdims=True), tf.float32)
-        by_residual = self._overall * weights * (self._shapes(squared, mask) - self._level)
+        by_residual = self._overall * weights * (self._shapes(mean_squares, mask) - self._level)
         timing = measure.timing_measure(features[p.RHYTHM])
         if not self._parts.use_rhythm:
             timing = tf.zeros_like(timing)
         parts = tf.stack([by_residual[:, 0], by_residual[:, 1] + by_residual[:, 2], timing], axis=1)
+        squared = tf.square(compared.residuals()) / self._variance  # not made by the signatures that do not give it
         return {
             "raw": tf.reduce_sum(parts, axis=1),
             "parts": parts,
+            "per_lead": tf.reduce_sum(mean_squares[:, :, -1] * weights[:, :, tf.newaxis], axis=1) * mask,
             "squared": tf.einsum("br,brwl->bwl", weights, squared),
-            "reconstruction": reconstruction,
+            "reconstruction": compared.reconstruction,
         }
 
     # --- what callers use, on raw features -----------------------------------------------------------
@@ -168,14 +210,13 @@ class AnomalyModel(tf.Module):
         features = self._transform(inputs)
         measured = self._measure(features)
         score = _interpolate(measured["raw"], self._calibration)
-        per_lead = tf.reduce_mean(measured["squared"], axis=1) * features[p.MASK]
         threshold = tf.constant(self._threshold, tf.float32)
         return {
             contract.SCORE: score,
             contract.VERDICT: tf.cast(score >= threshold, tf.int32),
-            contract.LEAD: tf.argmax(per_lead, axis=1, output_type=tf.int32),
+            contract.LEAD: tf.argmax(measured["per_lead"], axis=1, output_type=tf.int32),
             contract.PARTS: measured["parts"],
-            contract.RECONSTRUCTION: measured["reconstruction"] * features[p.SCALE][:, tf.newaxis, :],
+            contract.RECONSTRUCTION: measured["reconstruction"] * self._over_samples(features[p.SCALE]),
             contract.SAMPLE_ERROR: tf.sqrt(measured["squared"]),
             contract.THRESHOLD: tf.ones_like(score) * threshold,
             contract.RANK: score / (score + threshold),

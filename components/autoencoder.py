@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from components.layout import reduce_samples
+
 KERNEL = 7
 _LEAST_PEAK_TO_PEAK = 0.05  # in units of the leads' scale: a flat window is not blown up
 
@@ -54,8 +56,12 @@ def build_autoencoder(architecture: Architecture, *, conditioned: bool, name: st
     inputs = [keras.Input(shape, name="window")]
     if conditioned:
         inputs.append(keras.Input(shape, name="template"))
-    x = layers.Concatenate()(inputs) if conditioned else inputs[0]
-    decoded = _convolutional(x, architecture) if architecture.convolutional else _dense(x, architecture)
+    if architecture.convolutional:
+        x = layers.Concatenate()(inputs) if conditioned else inputs[0]
+        decoded = _convolutional(x, architecture)
+    else:
+        flat = [layers.Flatten()(x) for x in inputs]
+        decoded = _dense(layers.Concatenate()(flat) if conditioned else flat[0], architecture)
     if conditioned:
         decoded = layers.Add()([inputs[1], decoded])
     return keras.Model(inputs, decoded, name=name)
@@ -63,7 +69,6 @@ def build_autoencoder(architecture: Architecture, *, conditioned: bool, name: st
 
 def _dense(x: keras.KerasTensor, architecture: Architecture) -> keras.KerasTensor:
     shape = (architecture.window_samples, architecture.n_leads)
-    x = layers.Flatten()(x)
     for width in architecture.units:
         x = layers.Dense(width, activation="swish")(x)
     x = layers.Dense(architecture.latent_units, name="latent")(x)
@@ -106,8 +111,8 @@ def peak_to_peak(signal: tf.Tensor, reference: tf.Tensor, has_reference: tf.Tens
     Returns:
         float32 (batch, 1, L): of the reference where there is one, else of the signal; 1 where masked.
     """
-    chosen = tf.where(has_reference[:, :, tf.newaxis] > 0, reference, signal)
-    size = tf.reduce_max(chosen, axis=1) - tf.reduce_min(chosen, axis=1)
+    extents = [reduce_samples(tf.reduce_max, x) - reduce_samples(tf.reduce_min, x) for x in (reference, signal)]
+    size = tf.where(has_reference > 0, *extents)
     size = tf.where(mask > 0, tf.maximum(size, _LEAST_PEAK_TO_PEAK), tf.ones_like(size))
     return size[:, tf.newaxis, :]
 

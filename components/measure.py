@@ -8,12 +8,14 @@ no stretch of a beat drowns the others. Timing comes in relation to how regular 
 The constants were chosen on DS1 patients of MIT-BIH left out of training; docs/benchmark.md has the protocol.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components.layout import averages, by_lead
 from configs.contract import FeatureSpec
 
 QRS_BEFORE_MS, QRS_AFTER_MS = 90.0, 100.0
@@ -61,49 +63,85 @@ def segment_means(
     return means, weights / weights.sum()
 
 
-def shape_measure(
-    squared: tf.Tensor, mask: tf.Tensor, means: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]
-) -> tf.Tensor:
+def shape_measure(segments: tf.Tensor, mask: tf.Tensor, weights: npt.NDArray[np.float32]) -> tf.Tensor:
     """Weighted mean of log errors over segments, bounded, then over the leads that are there.
 
     Args:
-        squared: float32 (batch, W, L), squared residuals in units of normal beats' mean square.
+        segments: float32 (batch, residuals, S, L), mean squared residuals of each segment in units of normal beats'.
         mask: float32 (batch, L).
-        means, weights: see `segment_means`.
+        weights: (S,), see `segment_means`.
 
     Returns:
-        float32 (batch,).
+        float32 (batch, residuals).
     """
-    logs = tf.math.log(tf.einsum("sw,bwl->bsl", means, squared) + 1e-6)
-    per_lead = tf.einsum("s,bsl->bl", weights, logs)
+    _, n_residuals, n_segments, n_leads = segments.shape
+    logs = tf.reshape(tf.math.log(segments + 1e-6), (-1, n_segments * n_leads))
+    per_lead = tf.matmul(logs, by_lead(weights[np.newaxis], n_leads))
+    per_lead = tf.reshape(per_lead, (-1, n_residuals, n_leads))
     per_lead = tf.minimum(per_lead, CAP + SLOPE_BEYOND * (per_lead - CAP))
-    return tf.reduce_sum(per_lead * mask, axis=1) / tf.maximum(tf.reduce_sum(mask, axis=1), 1.0)
+    present = mask[:, tf.newaxis, :]
+    return tf.reduce_sum(per_lead * present, axis=2) / tf.maximum(tf.reduce_sum(present, axis=2), 1.0)
 
 
-def aligned_difference(window: tf.Tensor, template: tf.Tensor, mask: tf.Tensor, most_samples: int) -> tf.Tensor:
-    """Window minus template, at the shift of up to `most_samples` at which they differ least.
+def shifted_differences(window: tf.Tensor, template: tf.Tensor, most_samples: int) -> list[tf.Tensor]:
+    """Window minus template at each shift from -most_samples to most_samples, where both are.
 
     Args:
-        window, template: float32 (batch, W, L).
-        mask: float32 (batch, L).
+        window, template: float32 (batch, W, L), 0 where masked.
+
+    Returns:
+        For shift k float32 (batch, W - |k|, L).
+    """
+    w = window.shape[1]
+    return [
+        window[:, max(k, 0) : w + min(k, 0)] - template[:, max(-k, 0) : w - max(k, 0)]
+        for k in range(-most_samples, most_samples + 1)
+    ]
+
+
+def best_shift(squares: Sequence[tf.Tensor]) -> tf.Tensor:
+    """At which shift window and template differ least: int64 (batch,), of `shifted_differences` squared."""
+    energy = [tf.reduce_sum(tf.reshape(s, (-1, s.shape[1] * s.shape[2])), axis=1) for s in squares]
+    return tf.argmin(tf.stack(energy, axis=1), axis=1)
+
+
+def at_shift(differences: Sequence[tf.Tensor], shift: tf.Tensor) -> tf.Tensor:
+    """The differences at the shift that was chosen.
+
+    Args:
+        differences: of `shifted_differences`.
+        shift: int64 (batch,), of `best_shift`.
 
     Returns:
         float32 (batch, W, L), 0 where the shifted window does not reach.
     """
-    shifts = range(-most_samples, most_samples + 1)
-    length = window.shape[1]
-    differences = tf.stack(
-        [
-            tf.pad(
-                window[:, max(k, 0) : length + min(k, 0)] - template[:, max(-k, 0) : length - max(k, 0)],
-                [[0, 0], [max(-k, 0), max(k, 0)], [0, 0]],
-            )
-            for k in shifts
-        ],
-        axis=1,
-    )
-    energy = tf.reduce_sum(tf.reduce_sum(tf.square(differences), axis=2) * mask[:, tf.newaxis, :], axis=2)
-    return tf.gather(differences, tf.argmin(energy, axis=1), axis=1, batch_dims=1)
+    paddings = [[[0, 0], [before, after], [0, 0]] for before, after in _reach(len(differences))]
+    padded = [tf.pad(d, padding) for d, padding in zip(differences, paddings, strict=True)]
+    return tf.gather(tf.stack(padded, axis=1), shift, axis=1, batch_dims=1)
+
+
+def means_at_shift(squares: Sequence[tf.Tensor], means: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
+    """What `at_shift` squared gives when it is averaged, without ever being made.
+
+    Args:
+        squares: of `shifted_differences`.
+        means: float32 (W * L, n), see `layout.by_lead`.
+        shift: int64 (batch,).
+
+    Returns:
+        float32 (batch, n).
+    """
+    at_each = []
+    for squared, (before, _) in zip(squares, _reach(len(squares)), strict=True):
+        _, w, n_leads = squared.shape
+        at_each.append(averages(squared, means[before * n_leads : (before + w) * n_leads]))
+    return tf.gather(tf.stack(at_each, axis=1), shift, axis=1, batch_dims=1)
+
+
+def _reach(n_shifts: int) -> list[tuple[int, int]]:
+    """Samples before and after that a window at each shift does not reach."""
+    most = n_shifts // 2
+    return [(max(-k, 0), max(k, 0)) for k in range(-most, most + 1)]
 
 
 def timing_measure(rhythm: tf.Tensor) -> tf.Tensor:

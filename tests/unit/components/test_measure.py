@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import measure
+from components import layout, measure
 from configs.contract import FeatureSpec
 
 pytestmark = pytest.mark.unit
@@ -13,7 +13,19 @@ MEANS, WEIGHTS = measure.segment_means(SPEC)
 
 
 def shape_of(squared, mask=(1.0, 1.0)):
-    return measure.shape_measure(tf.constant(squared[None], tf.float32), tf.constant([mask]), MEANS, WEIGHTS).numpy()[0]
+    segments = np.einsum("sw,wl->sl", MEANS, squared)[None, None]
+    return measure.shape_measure(tf.constant(segments, tf.float32), tf.constant([mask]), WEIGHTS).numpy()[0, 0]
+
+
+def aligned(window, template):
+    differences = measure.shifted_differences(tf.constant(window), tf.constant(template), 3)
+    squares = [tf.square(difference) for difference in differences]
+    shift = measure.best_shift(squares)
+    found = measure.at_shift(differences, shift).numpy()
+    weights = layout.by_lead(MEANS, 2)
+    means = measure.means_at_shift(squares, tf.constant(weights), shift).numpy()
+    np.testing.assert_allclose(means, np.square(found).reshape(1, -1) @ weights, rtol=1e-4, atol=1e-9)
+    return found
 
 
 def test_only_early_beats_and_pauses_add_to_the_timing():
@@ -58,18 +70,16 @@ def test_a_shifted_beat_is_compared_at_its_place(shift):
     random = np.random.default_rng(1)
     template = np.cumsum(random.normal(size=(1, 160, 2)), axis=1).astype(np.float32)
     window = np.roll(template, shift, axis=1)
-    mask = tf.constant([[1.0, 1.0]])
-    aligned = measure.aligned_difference(tf.constant(window), tf.constant(template), mask, 3).numpy()
-    assert np.abs(aligned[:, 3:-3]).max() < 1e-6
-    too_far = measure.aligned_difference(tf.constant(np.roll(template, 5, axis=1)), tf.constant(template), mask, 3)
-    assert np.abs(too_far.numpy()[:, 5:-5]).max() > 0.1
+    assert np.abs(aligned(window, template)[:, 3:-3]).max() < 1e-6
+    assert np.abs(aligned(np.roll(template, 5, axis=1), template)[:, 5:-5]).max() > 0.1
 
 
-def test_a_masked_lead_does_not_choose_the_shift():
-    random = np.random.default_rng(2)
-    template = np.cumsum(random.normal(size=(1, 160, 2)), axis=1).astype(np.float32)
-    window = template.copy()
-    window[:, :, 1] = np.roll(template[:, :, 1], 3, axis=1) * 100
-    mask = tf.constant([[1.0, 0.0]])
-    found = measure.aligned_difference(tf.constant(window), tf.constant(template), mask, 3).numpy()
-    assert np.abs(found[:, :, 0]).max() == 0
+@pytest.mark.parametrize(("samples", "leads"), [(160, 2), (140, 1), (97, 12)])
+def test_factors_of_leads_are_spread_and_extremes_found_exactly(samples, leads):
+    random = np.random.default_rng(3)
+    factors = random.normal(size=(5, leads)).astype(np.float32)
+    spread = layout.over_samples(tf.constant(factors), samples).numpy()
+    np.testing.assert_array_equal(spread, np.repeat(factors[:, None], samples, axis=1))
+    windows = random.normal(size=(5, samples, leads)).astype(np.float32)
+    found = layout.reduce_samples(tf.reduce_max, tf.constant(windows)).numpy()
+    np.testing.assert_array_equal(found, windows.max(axis=1))
