@@ -87,6 +87,7 @@ class Arrivals:
             self.n += 1
 
 
+@pytest.mark.alone
 def test_ten_times_the_load_is_shed_and_nothing_acknowledged_is_lost(world, platform, mix):
     before, scored = reviews(world), world.count(t.scores, 1)
     normal = ask_all_the_time(platform.port, mix, clients=CLIENTS, seconds=2, pause_s=0.02)
@@ -125,6 +126,7 @@ def test_what_is_committed_late_is_scored_too(world, platform):
     until(lambda: world.count(t.scores, 1) == scored + 70, timeout_s=60)
 
 
+@pytest.mark.alone
 def test_nothing_grows(world, platform, mix):
     """Memory, open files, threads, series and connections are what they were when it had warmed up."""
     held = []
