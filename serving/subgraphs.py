@@ -58,10 +58,14 @@ def find_autoencoders(function: Any) -> list[Autoencoder]:
                 entries.setdefault(inside, []).append(tensor.name)
         if inside is not None and operation.type == "MatMul":
             widths.setdefault(inside, []).append(int(operation.outputs[0].shape[-1]))
+
+    def in_order(name: str) -> tuple[str, ...]:
+        """The window first: the template is what the decoded difference is added to."""
+        last = {tensor.name for tensor in function.graph.get_tensor_by_name(exits[name][0]).op.inputs}
+        return tuple(sorted(dict.fromkeys(entries[name]), key=lambda entry: entry in last))
+
     found = [
-        Autoencoder(
-            name, tuple(dict.fromkeys(entries[name])), exits[name][0], sum(weights[name].values()), min(widths[name])
-        )
+        Autoencoder(name, in_order(name), exits[name][0], sum(weights[name].values()), min(widths[name]))
         for name in widths
         if len(set(exits.get(name, ()))) == 1 and name in entries and name in weights
     ]
