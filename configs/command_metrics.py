@@ -14,6 +14,7 @@ from urllib.error import URLError
 from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway, write_to_textfile
 
 from configs import cli
+from configs.memory import peak_memory_bytes
 from configs.settings import MonitoringSettings
 
 
@@ -67,8 +68,8 @@ def _measure(metrics: CommandMetrics, seconds: float, began: float) -> None:
     metrics.set("ecg_command_started_timestamp_seconds", "When the last run began.", began)
     cpu = sum(usage.ru_utime + usage.ru_stime for usage in (own, children))
     metrics.set("ecg_command_cpu_seconds", "Processor time of the last run, with its worker processes.", cpu)
-    peak = max(own.ru_maxrss, children.ru_maxrss) * 1024
-    metrics.set("ecg_command_peak_memory_bytes", "Largest resident memory of a process of the last run.", peak)
+    peak = "Largest resident memory of a process of the last run."
+    metrics.set("ecg_command_peak_memory_bytes", peak, peak_memory_bytes())
     metrics.set("ecg_command_load_average", "Processes that ran or waited to, in its last minute.", os.getloadavg()[0])
 
 

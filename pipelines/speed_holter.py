@@ -22,8 +22,9 @@ RATE_HZ = 360
 
 #: Runs in a process of its own, so that its peak memory is that of this work alone.
 _CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
+from configs.memory import peak_memory_bytes
 from configs.settings import load_settings
 from pipelines.score import score
 from warehouse.ingest import ingest
@@ -38,7 +39,7 @@ with open_stores(None, None, settings.data_dir) as stores:
     ingested = time.perf_counter()
     scored = score(settings, stores)
     ended = time.perf_counter()
-mb = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
+mb = peak_memory_bytes() / 2**20
 print(json.dumps({"ingest_s": ingested - started, "score_s": ended - ingested, "windows": scored.scored, "mb": mb}))
 """
 

@@ -6,7 +6,6 @@ prints the peak memory of this process before and after training, in MB, as JSON
 """
 
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from components.fitting import fit_model
 from components.training_data import read_normals
 from configs import contract
 from configs.contract import FeatureSpec
+from configs.memory import peak_memory_bytes
 from configs.settings import TrainingSettings
 
 SPEC = FeatureSpec()
@@ -101,7 +101,7 @@ def fitted(train, held_out, logs, **settings):
 
 
 def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_bytes() / 2**20
 
 
 if __name__ == "__main__":

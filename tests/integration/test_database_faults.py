@@ -1,6 +1,5 @@
 """Databases that deadlock, are slow or stand still: what was acknowledged is there, once, and it recovers by itself."""
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from api_world import SPEC as API_SPEC
 from api_world import HalvingModel, World, check_problem, score_two_recordings, serving, until
 from slow_proxy import slow_proxy
 from store_world import add_model, add_recording, read, scored
+from warehouse_help import NOW
 
 from configs.errors import DatabaseBusyError, DatabaseUnavailableError
 from configs.settings import ApiSettings
@@ -23,6 +23,10 @@ from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
 
 pytestmark = pytest.mark.integration
+
+LOCKED = sa.text(
+    "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND datname = current_database()"
+)
 
 
 def deadlocks(results: Results) -> int:
@@ -40,31 +44,30 @@ def count(results: Results, table: sa.Table) -> int:
 # --- deadlock --------------------------------------------------------------------------------------------------------
 
 
-def test_scorers_in_opposite_order_give_one_score_each(new_stores: Callable[[], Stores]) -> None:
-    """The same windows, from the first on and from the last on, at once: PostgreSQL has to give one of them up."""
+def test_scorers_of_the_same_block_give_one_score_each(new_stores: Callable[[], Stores]) -> None:
+    """Each writes from the first window to the last, so that one of them waits and none has to give way."""
     stores = new_stores()
-    with stores.results.transaction() as connection:  # or each deadlock takes a second
-        name = connection.execute(sa.text("SELECT current_database()")).scalar_one()
-        connection.execute(sa.text(f'ALTER DATABASE "{name}" SET deadlock_timeout = 50'))
-    stores.results.engine.dispose()
-    sets = [add_recording(stores, f"r{i}", 3000) for i in range(3)]
-    run = add_model(stores, 1)
-    blocks = [read(stores, window_set) for window_set in sets]
-    start = threading.Barrier(2)
+    window_set, run = add_recording(stores, "r", 3000), add_model(stores, 1)
+    block = read(stores, window_set)
 
-    def write(backwards: bool) -> int:
-        new = 0
-        for window_set, block in zip(sets, blocks, strict=True):
-            order = np.arange(len(block))[:: -1 if backwards else 1]
-            start.wait()
-            score = np.full(len(block), 2.0)
-            new += stores.results.write_scores(run, 1, window_set, block.select(order), scored(score))[0]
-        return new
+    def write(score: float) -> int:
+        return stores.results.write_scores(run, 1, window_set, block, scored(np.full(len(block), score)))[0]
 
-    with ThreadPoolExecutor(2) as pool:
-        written = list(pool.map(write, (False, True)))
-    assert deadlocks(stores.results) > 0, "nothing was tried"
-    assert sum(written) == count(stores.results, t.scores) == count(stores.results, t.anomalies) == 3 * 3000
+    with stores.results.engine.connect() as other, ThreadPoolExecutor(2) as pool:
+        middle = {"model_version": 1, "window_id": int(block.window_id[1500]), "recording_id": 1, "recorded_at": NOW,
+                  "score": 0, "verdict": False, "lead_slot": 0}  # fmt: skip
+        other.execute(sa.insert(t.scores).values(middle))  # keeps the first in the middle of its block
+        writing = [pool.submit(write, score) for score in (2.0, 3.0)]
+        with stores.results.engine.connect() as asking:
+            until(lambda: asking.execute(LOCKED).scalar_one() == 2)
+        other.rollback()
+        written = [one.result(timeout=20) for one in writing]
+    assert sorted(written) == [0, 3000]
+    with stores.results.transaction() as connection:
+        for table in (t.scores, t.anomalies):
+            of_whom = connection.execute(sa.select(table.c.score, sa.func.count()).group_by(table.c.score)).all()
+            assert of_whom == [((2.0, 3.0)[written.index(3000)], 3000)]
+    assert deadlocks(stores.results) == 0
 
 
 def test_a_review_that_had_to_give_way_is_kept_once(new_stores: Callable[[], Stores]) -> None:
@@ -79,9 +82,8 @@ def test_a_review_that_had_to_give_way_is_kept_once(new_stores: Callable[[], Sto
         other.execute(sa.text("SET deadlock_timeout = '1min'"))  # it is the reviewer who has to give way
         other.execute(sa.text(row.format(second.window_id)))
         waiting = pool.submit(results.add_reviews, "main", [first, second], Opinion("bo", "reviewer", 1, "reject"))
-        locked = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
         with results.engine.connect() as asking:
-            until(lambda: asking.execute(locked).scalar_one() > 0)
+            until(lambda: asking.execute(LOCKED).scalar_one() > 0)
         other.execute(sa.text(row.format(first.window_id)))  # returns when the reviewer was given up
         other.rollback()
         assert len(waiting.result(timeout=20)) == 2

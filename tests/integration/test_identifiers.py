@@ -1,8 +1,10 @@
 """Seeded fake identifiers: a made-up person's name, birthday and numbers in every header, and nowhere after ingest."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr
 from datetime import UTC, date, datetime
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from ecg_files import write_csv, write_edf, write_wfdb
 from store_world import SPEC, add_model, read, scored
 from warehouse_help import NOW, put_in
 
+from configs.logging import configure_logging
 from configs.settings import Settings
 from warehouse.backup import back_up
 from warehouse.erasure import Patient
@@ -50,6 +53,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def logs() -> Iterator[StringIO]:
+    """What is logged during the test."""
+    with redirect_stderr(StringIO()) as lines:
+        configure_logging("INFO")  # looks once where standard error is
+    yield lines
+    configure_logging("INFO")
+
+
 def test_the_files_do_have_them(files: Path) -> None:
     text = "".join(path.read_bytes().decode("latin-1") for path in files.iterdir())
     assert len(hits(text.replace("_", " "))) >= 9
@@ -57,7 +69,7 @@ def test_the_files_do_have_them(files: Path) -> None:
 
 def test_nothing_of_them_is_anywhere(
     new_stores: Callable[[], Stores], ingest_settings: Settings, files: Path, tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    logs: StringIO, capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     stores = new_stores()
     report = put_in(stores, ingest_settings, files)
@@ -96,7 +108,7 @@ def test_nothing_of_them_is_anywhere(
         for path in folder.rglob("*"):
             if path.is_file():
                 searched[str(path)] = path.read_bytes().decode("latin-1")
-    logged = capfd.readouterr()
-    searched["logs"] = (logged.out + logged.err).replace(str(files), "")
+    printed = capfd.readouterr()
+    searched["logs"] = (logs.getvalue() + printed.out + printed.err).replace(str(files), "")
     assert "request" in searched["logs"]
     assert {place: found for place, text in searched.items() if (found := hits(text))} == {}

@@ -12,9 +12,9 @@ import httpx
 import numpy as np
 import pypdfium2 as pdfium
 import pytest
-from api_world import Clock, serving
+from api_world import Clock, serving, until
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, expect, sync_playwright
 from ui_world import add_day, add_model, add_reader, add_scores, add_source, add_square_wave
 
 from warehouse.signal.simulate import simulate_cohort
@@ -229,8 +229,7 @@ def test_one_millivolt_and_one_second_measured_in_pixels(page: Page, site: Site,
 def test_calipers_by_mouse_and_keyboard(page: Page, site: Site) -> None:
     page.goto(f"/ui/recordings/{site.square_id}?at_s=15")
     page.keyboard.press("c")
-    box = page.locator("svg.strip").bounding_box()
-    assert box is not None
+    box = box_of(page.locator("svg.strip"))
     x, y = box["x"] + 40 * PX_PER_MM, box["y"] + 20 * PX_PER_MM
     page.mouse.move(x, y)
     page.mouse.down()
@@ -273,13 +272,21 @@ def test_layers_paper_language_and_theme_are_chosen_and_kept(page: Page, site: S
 # --- timeline --------------------------------------------------------------------------------------------------------
 
 
+def box_of(drawing: Locator) -> FloatRect:
+    """Where it is; one that is just being drawn anew has no box for a moment."""
+    expect(drawing).to_be_visible()
+    until(lambda: drawing.bounding_box() is not None)
+    box = drawing.bounding_box()
+    assert box is not None
+    return box
+
+
 @needs_chromium
 def test_timeline_zooms_from_the_recording_to_a_beat(page: Page, site: Site) -> None:
     page.goto(f"/ui/recordings/{site.heart_id}")
     drawing = page.locator("svg.timeline")
     expect(drawing.locator(".flag-tick")).to_have_count(site.flagged)
-    box = drawing.bounding_box()
-    assert box is not None
+    box = box_of(drawing)
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 40)
     page.mouse.wheel(0, -100)
     expect(drawing).not_to_have_attribute("data-start-s", "0.000")
