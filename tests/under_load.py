@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -60,6 +62,11 @@ class Platform:
             return False
         finally:
             connection.close()
+
+    def clock(self) -> datetime:
+        """The service's own, by the header Date of its answers."""
+        with urlopen(self._metrics[0].replace("/metrics", "/health/live"), timeout=30) as response:
+            return parsedate_to_datetime(response.headers["Date"])
 
     def metrics(self) -> dict[str, float]:
         """All series of both processes."""

@@ -1,15 +1,17 @@
-"""Ten times the load, a long time: what was acknowledged is there, and nothing grows.
+"""Ten times the load, a long time, a clock that jumps: what was acknowledged is there, and nothing grows.
 
 Short here. `LOAD_SECONDS=300 pytest tests/integration/test_under_load.py` is the five minutes, and `SOAK_SECONDS=480`
 the eight minutes of docs/reliability.md.
 """
 
+import glob
 import os
 import socket
 import statistics
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -149,3 +151,32 @@ def test_nothing_grows(world, platform, mix):
         if late > early + room:
             grown[name] = (early, late)
     assert grown == {}
+
+
+@pytest.mark.alone
+def test_a_clock_that_jumps_a_day_on_and_a_day_back(world, mix, tmp_path):
+    """The processes' wall clock, by libfaketime; the databases' and the monotonic one stay."""
+    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+    if not found:
+        pytest.skip("needs libfaketime, Debian's package faketime")
+    clock, before, scored = tmp_path / "clock", reviews(world), world.count(t.scores, 1)
+    clock.write_text("+0\n")
+    env = {"LD_PRELOAD": found[0], "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_CACHE_DURATION": "1",
+           "FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # fmt: skip
+    acknowledged = 0
+    with started(world, **env) as platform:
+        for number, days in enumerate((0, 1, -1, 0)):
+            clock.write_text(f"{days:+d}d\n")
+            until(lambda at=days: abs((platform.clock() - datetime.now(UTC)) / timedelta(days=1) - at) < 0.01, 30)
+            world.add(f"clock {number}", 50)
+            load = ask_all_the_time(platform.port, mix, clients=2, seconds=1, pause_s=0.02)
+            assert (load.faults, load.status(503)) == ([], 0)
+            acknowledged += load.status(201)
+            until(lambda at=number: world.count(t.scores, 1) == scored + 50 * (at + 1), timeout_s=120)
+        durations = {name: value for name, value in platform.metrics().items() if "_seconds_sum" in name}
+    assert reviews(world) - before == acknowledged > 0
+    assert len(durations) > 5
+    assert {name: value for name, value in durations.items() if not 0 <= value < 3600} == {}, "no day in a duration"
+    with world.stores.results.transaction() as connection:
+        order = connection.execute(sa.select(t.reviews.c.created_at).order_by(t.reviews.c.review_id)).scalars().all()
+    assert order == sorted(order), "the database's clock, and its numbers"
