@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -81,9 +82,9 @@ def write(pages: Iterable[Sequence[Mapping[str, Any]]], columns: Mapping[str, st
     yield _MAGIC
     offset, n_rows = len(_MAGIC), 0
     groups: list[_Struct] = []
-    for rows in pages:
-        if not rows:
-            continue
+    for rows in chain(filter(None, pages), [()]):
+        if not rows and groups:
+            break  # a file of no rows has one empty row group: not every reader knows what to do with none
         chunks: list[_Struct] = []
         parts = []
         for name, kind in columns.items():

@@ -5,7 +5,7 @@ import json
 import socket
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from api_world import (
     World,
     check_problem,
     items,
+    new_world,
     serving,
     serving_uploads,
     until,
@@ -35,6 +36,7 @@ from configs.settings import ApiSettings, Settings, load_settings
 from warehouse.ingest import ingest
 from warehouse.signal.readers import find_sources
 from warehouse.signal.simulate import simulate_cohort
+from warehouse.store import Stores
 from warehouse.store.connection import at_site
 from warehouse.uploads import UploadIngester
 
@@ -357,8 +359,10 @@ def test_uploads_are_resumed_by_the_next_service(world: World, settings: Setting
 
 
 def test_uploads_may_be_ingested_by_other_processes_each_by_one(
-    world: World, settings: Settings, wfdb_folder: Path
+    new_stores: Callable[[], Stores], settings: Settings, wfdb_folder: Path
 ) -> None:
+    world = new_world(new_stores())  # nobody else ingests here
+    world.add_model()
     apart = settings.model_copy(update={"api": settings.api.model_copy(update={"ingest_uploads": False})})
     ingesters = [UploadIngester(world.stores, settings, world.clock) for _ in range(2)]
     with serving_uploads(world, apart) as client:

@@ -39,7 +39,7 @@ def read(pages: list[list[dict[str, Any]]]) -> pq.ParquetFile:
 def test_what_is_written_is_read_again(pages: list[list[dict[str, Any]]]) -> None:
     file = read(pages)
     assert {field.name: field.type for field in file.schema_arrow} == ARROW
-    assert file.num_row_groups == sum(bool(page) for page in pages)
+    assert file.num_row_groups == max(1, sum(bool(page) for page in pages))
     table = file.read()
     table.validate(full=True)
     assert table.to_pylist() == [row for page in pages for row in page]
