@@ -299,12 +299,19 @@ def test_nothing_changed_means_nothing_is_trained(settings, stores, trained):
     assert (again.model_version, again.reused) == (trained.model_version, True)
 
 
-def test_a_model_below_the_gates_is_not_blessed_and_the_last_one_stays(settings, stores, trained):
+def test_a_model_below_the_gates_or_too_slow_is_not_blessed_and_the_last_one_stays(settings, stores, trained):
     strict = settings.model_copy(
-        update={"evaluation": settings.evaluation.model_copy(update={"max_false_alarm_rate": 0.0001})}
+        update={
+            "evaluation": settings.evaluation.model_copy(update={"max_false_alarm_rate": 0.0001}),
+            "serving": settings.serving.model_copy(update={"max_latency_ms": 0.001}),
+        }
     )
-    with pytest.raises(NotBlessedError, match=r"all test windows: false_alarm_rate is 0\.\d+, at most 0.0001 is"):
+    with pytest.raises(
+        NotBlessedError, match=r"all test windows: false_alarm_rate is 0\.\d+, at most 0.0001 is"
+    ) as refused:
         train(strict, stores)
+    assert "cannot be served: takes" in str(refused.value)
+    assert "for one window (p99 of 100), 0.001 ms are allowed" in str(refused.value)
     assert stores.results.latest_model().model_version == trained.model_version
     run = stores.results.training_runs()[0]
     assert (run["status"], run["model_version"]) == ("not_blessed", None)
