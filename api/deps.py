@@ -1,7 +1,7 @@
 """What the operations are handed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from api.access import Access, Principal, RateLimits
+from api.limits import UnderWay
 from api.model_provider import ModelProvider
 from api.paging import Clock, PageTokens
 from api.problems import RefusedError
@@ -29,6 +30,7 @@ class Services:
         limits: how often they may.
         uploads: takes recordings and ingests them; None where there is no place for them.
         detector: of R peaks in strips.
+        under_way: how many requests are being answered.
     """
 
     stores: Stores
@@ -40,6 +42,7 @@ class Services:
     limits: RateLimits
     uploads: Uploads | None = None
     detector: str = "neurokit"
+    under_way: UnderWay = field(default_factory=UnderWay)
 
     @property
     def page_tokens(self) -> PageTokens:

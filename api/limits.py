@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -68,6 +69,13 @@ def _too_large(limit_mb: float) -> RefusedError:
     return RefusedError("too-large", detail, {"Connection": "close"})
 
 
+@dataclass
+class UnderWay:
+    """Requests that are being answered, counted by the event loop's thread."""
+
+    requests: int = 0
+
+
 class ShedLoad:
     """Refuses what would only wait: requests beyond those that are being answered and wait their turn.
 
@@ -75,27 +83,28 @@ class ShedLoad:
 
     Args:
         most: requests at a time.
+        under_way: counts them.
         refuse: makes the answer, 503 with Retry-After.
     """
 
-    def __init__(self, app: ASGIApp, *, most: int, refuse: Callable[[Request], Response]) -> None:
+    def __init__(self, app: ASGIApp, *, most: int, under_way: UnderWay, refuse: Callable[[Request], Response]) -> None:
         self._app = app
         self._most = most
+        self._under_way = under_way
         self._refuse = refuse
-        self._now = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED:
             await self._app(scope, receive, send)
             return
-        if self._now >= self._most:
+        if self._under_way.requests >= self._most:
             await self._refuse(Request(scope))(scope, receive, send)
             return
-        self._now += 1
+        self._under_way.requests += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._now -= 1
+            self._under_way.requests -= 1
 
 
 class VersionPrefix:

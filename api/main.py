@@ -75,7 +75,9 @@ def _add_middleware(app: FastAPI, services: Services) -> None:
     )
     app.add_middleware(EntityTags)
     app.add_middleware(GZipMiddleware, minimum_size=1024, compresslevel=1)
-    app.add_middleware(ShedLoad, most=settings.max_requests_at_once, refuse=ui.errors.overloaded)
+    app.add_middleware(
+        ShedLoad, most=settings.max_requests_at_once, under_way=services.under_way, refuse=ui.errors.overloaded
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -138,12 +138,12 @@ def block_of_windows(windows: Sequence[RawWindow], spec: FeatureSpec) -> WindowB
     Raises:
         RequestError: a window does not have the geometry's shape.
     """
-    samples, templates, masks = [], [], []
+    blank = [[0.0] * spec.window_samples] * spec.n_leads
+    masks = []
     for number, window in enumerate(windows):
-        samples.append(_counts(window.samples_mv, spec, f"windows.{number}.samples_mv"))
-        given = window.template_mv
-        blank = np.zeros((spec.window_samples, spec.n_leads), np.int16)
-        templates.append(blank if given is None else _counts(given, spec, f"windows.{number}.template_mv"))
+        _check_shape(window.samples_mv, spec, f"windows.{number}.samples_mv")
+        if window.template_mv is not None:
+            _check_shape(window.template_mv, spec, f"windows.{number}.template_mv")
         mask = [True] * spec.n_leads if window.lead_usable is None else window.lead_usable
         if len(mask) != spec.n_leads or not any(mask):
             problem = "names no usable lead" if len(mask) == spec.n_leads else f"has {len(mask)} items"
@@ -151,22 +151,24 @@ def block_of_windows(windows: Sequence[RawWindow], spec: FeatureSpec) -> WindowB
         masks.append(mask)
     n = len(windows)
     usable = np.array(masks, dtype=bool)
+    samples = _counts([window.samples_mv for window in windows])
+    if not usable.all():
+        samples *= usable[:, None, :]
     return WindowBlock(
         window_id=np.arange(n),
         recorded_at_us=np.zeros(n, np.int64),
         r_peak_s=np.full(n, np.nan),
-        samples=np.where(usable[:, None, :], np.stack(samples), 0).astype(np.int16),
+        samples=samples,
         lead_mask=usable,
         rr=np.array([[getattr(w.rr, name) for name in contract.RR_COLUMNS] for w in windows], np.float32),
-        template=np.stack(templates),
+        template=_counts([window.template_mv or blank for window in windows]),
         template_beats=np.array([0 if w.template_mv is None else w.template_beats for w in windows], np.int16),
         quality=np.full(n, np.nan, np.float32),
         aami_class=np.full(n, b"U"),
     )
 
 
-def _counts(lists: list[list[float]], spec: FeatureSpec, where: str) -> npt.NDArray[np.int16]:
-    """A list a lead, millivolts, to int16 (window_samples, leads)."""
+def _check_shape(lists: list[list[float]], spec: FeatureSpec, where: str) -> None:
     if len(lists) != spec.n_leads:
         raise RequestError(where, f"has {len(lists)} lists", f"Send {spec.n_leads}, one a lead slot; zeros for none.")
     for values in lists:
@@ -176,8 +178,12 @@ def _counts(lists: list[list[float]], spec: FeatureSpec, where: str) -> npt.NDAr
                 f"has a list of {len(values)} values",
                 f"Send {spec.window_samples} at {spec.sampling_rate_hz:g} Hz.",
             )
-    counts: npt.NDArray[np.int16] = np.rint(np.array(lists).T / contract.MV_PER_COUNT).astype(np.int16)
-    return counts
+
+
+def _counts(windows: list[list[list[float]]]) -> npt.NDArray[np.int16]:
+    """A list a lead of each window, millivolts, to int16 (n, window_samples, leads)."""
+    counts: npt.NDArray[np.int16] = np.rint(np.array(windows) / contract.MV_PER_COUNT).astype(np.int16)
+    return np.ascontiguousarray(counts.transpose(0, 2, 1))
 
 
 class StripSource:

@@ -21,9 +21,9 @@ SMALL = 32  # windows: larger requests fill a call on their own
 class CombiningClient:
     """A `serving.model_client.ModelClient` over another, for many callers with a window or a few each.
 
-    A thread of its own calls the model. Whoever comes while it is idle is called for at once; whoever comes meanwhile
-    waits and shares the next call. So nobody ever waits for company, and under load a call takes all that queue, at
-    little more than the cost of one.
+    Whoever comes while the model is idle calls it, in their own thread; whoever comes meanwhile waits and shares the
+    next call, which a thread of this client makes. So nobody ever waits for company, one caller alone is as fast as
+    without this, and under load a call takes all that queue, at little more than the cost of one.
 
     Args:
         client: asked by one thread at a time for small requests, and by any for large ones.
@@ -46,16 +46,22 @@ class CombiningClient:
         """See `ModelClient.score`."""
         if _size(inputs) > SMALL:
             return self._client.score(inputs)
-        scores: Scores = self._ask("score", inputs).result()
+        scores: Scores = self._here_or_with_others("score", inputs)
         return scores
 
     def explain(self, inputs: Inputs) -> Explanation:
         """See `ModelClient.explain`."""
-        return self._client.explain(inputs) if _size(inputs) > SMALL else self.explained(inputs).result()
+        if _size(inputs) > SMALL:
+            return self._client.explain(inputs)
+        explanation: Explanation = self._here_or_with_others("explain", inputs)
+        return explanation
 
     def explained(self, inputs: Inputs) -> "Future[Explanation]":
         """As `explain`, of at most `SMALL` windows, for a caller that does something else meanwhile."""
-        return self._ask("explain", inputs)
+        asked = _Asked("explain", inputs)
+        if self._is_idle(asked, here=False):
+            self._caller.submit(self._answer_all)
+        return asked.answer
 
     def check(self) -> None:
         """See `ModelClient.check`."""
@@ -65,14 +71,26 @@ class CombiningClient:
         """See `ModelClient.close`."""
         self._client.close()
 
-    def _ask(self, kind: Kind, inputs: Inputs) -> "Future[Any]":
+    def _here_or_with_others(self, kind: Kind, inputs: Inputs) -> Any:
         asked = _Asked(kind, inputs)
+        if self._is_idle(asked, here=True):
+            try:
+                return self._client.explain(inputs) if kind == "explain" else self._client.score(inputs)
+            finally:
+                with self._lock:
+                    self._busy = bool(self._queue)
+                    others = self._busy
+                if others:
+                    self._caller.submit(self._answer_all)
+        return asked.answer.result()
+
+    def _is_idle(self, asked: "_Asked", *, here: bool) -> bool:
+        """Whether the caller has to see to a call; what is asked waits for it, unless they make it `here`."""
         with self._lock:
-            self._queue.append(asked)
             idle, self._busy = not self._busy, True
-        if idle:
-            self._caller.submit(self._answer_all)
-        return asked.answer
+            if not (idle and here):
+                self._queue.append(asked)
+        return idle
 
     def _answer_all(self) -> None:
         while batch := self._take():

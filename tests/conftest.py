@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 import sqlalchemy as sa
@@ -26,6 +27,12 @@ if TYPE_CHECKING:  # unit tests need none of it
     from api_world import Scored, World
 
 PROJECT = Path(__file__).parents[1]
+
+# How long an example takes says how busy the machine is, and no property is about that.
+hypothesis.settings.register_profile(
+    "any_machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any_machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -36,7 +36,7 @@ def familiarity(beats: _Beats) -> FloatArray:
     x, y = _centred(beats.samples), _centred(beats.template)
     power = np.sqrt(np.einsum("nlw,nlw->nl", x, x) * np.einsum("nlw,nlw->nl", y, y))
     known = beats.lead_mask & (power > 0) & (beats.template_beats > 0)[:, None]
-    likeness = np.clip(np.einsum("nlw,nlw->nl", x, y) / np.where(known, power, 1.0), 0.0, 1.0)
+    likeness = np.maximum(np.minimum(np.einsum("nlw,nlw->nl", x, y) / np.where(known, power, 1.0), 1.0), 0.0)
     n_known = known.sum(axis=1)
     mean = (likeness * known).sum(axis=1) / np.maximum(n_known, 1)
     return np.where(n_known > 0, mean, np.nan).astype(np.float32)
@@ -45,5 +45,5 @@ def familiarity(beats: _Beats) -> FloatArray:
 def _centred(windows: Int16Array) -> npt.NDArray[np.float64]:
     """(n, W, L) to float64 (n, L, W), each lead's mean taken out: a lead's samples lie side by side to be summed."""
     x = np.ascontiguousarray(windows.transpose(0, 2, 1), dtype=np.float64)
-    x -= x.mean(axis=2, keepdims=True)
+    x -= np.add.reduce(x, axis=2, keepdims=True) / x.shape[2]  # for one window half the time of `mean`
     return x

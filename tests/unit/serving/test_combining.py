@@ -34,6 +34,7 @@ class SlowModel:
 
     def __init__(self) -> None:
         self.calls: list[int] = []
+        self.callers: list[str] = []
         self.under_way = 0
         self.most = 0
 
@@ -44,6 +45,7 @@ class SlowModel:
         self.under_way -= 1
         first = asked[contract.SAMPLES][:, 0, 0]
         self.calls.append(len(first))
+        self.callers.append(threading.current_thread().name)
         if (first < 0).any():
             raise ValueError("less than nothing")
         return Scores(first, first > 1, np.zeros(len(first), np.int16))
@@ -89,6 +91,12 @@ def test_one_alone_does_not_wait_and_a_large_one_goes_past() -> None:
     assert client.score(inputs(3)).score.tolist() == [3]
     assert client.score(inputs(3, SMALL + 1)).score.shape == (SMALL + 1,)
     assert model.calls == [1, SMALL + 1]
+    assert set(model.callers) == {threading.current_thread().name}, "no thread was woken for it"
+    assert client.explained(inputs(4)).result().scores.score.tolist() == [4]
+    assert model.callers[-1] != threading.current_thread().name, "whoever does something else meanwhile"
+    with pytest.raises(ValueError, match="less than nothing"):
+        client.score(inputs(-1))
+    assert client.score(inputs(5)).score.tolist() == [5], "and the next one finds it idle again"
 
 
 def test_one_that_fails_harms_nobody_else() -> None:
