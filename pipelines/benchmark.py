@@ -169,14 +169,14 @@ def _ecg5000(
     protocol: str, folder: Path, spec: FeatureSpec, training: TrainingSettings, options: Mapping[str, bool]
 ) -> Iterator[tuple[str, Result]]:
     """UCR windows, stratified five folds: normals of four train, a threshold from the four, accuracy on the fifth."""
-    from pipelines.benchmark_ecg5000 import cross_validate, cross_validate_peers
+    from pipelines.benchmark_ecg5000 import PeerJob, cross_validate, cross_validate_peers
 
     del protocol, spec
     yield "the beat alone", cross_validate(folder, training)
     if options["peers"]:
 
-        def scores(train: FloatArray, test: FloatArray, seed: int) -> dict[str, FloatArray]:
-            return {name: found["score"] for name, found in run_peers(train, test, seed).items()}
+        def scores(jobs: Sequence[PeerJob]) -> list[dict[str, FloatArray]]:
+            return [{name: found["score"] for name, found in by_name.items()} for by_name in run_peers(jobs)]
 
         for name, result in cross_validate_peers(folder, training.seed, scores).items():
             yield f"peer {name}", result
@@ -208,7 +208,8 @@ def _peers(
     normals, calibrating = train.take(~train.anomalous), held_out.take(~held_out.anomalous)
     rank_timing, n = fit_tail(timing(calibrating)), len(calibrating)
     both = np.concatenate([calibrating.inputs[contract.SAMPLES], test.inputs[contract.SAMPLES]])
-    for name, found in run_peers(normals.inputs[contract.SAMPLES], both, seed).items():
+    (found_by_name,) = run_peers([(normals.inputs[contract.SAMPLES], both, seed)])
+    for name, found in found_by_name.items():
         calibrated = fit_tail(found["score"][:n])(found["score"][n:])
         cost = {key: float(found[key]) for key in ("parameters", "windows_per_second")}
         cost["training_seconds"] = float(found["train_seconds"])
@@ -216,8 +217,10 @@ def _peers(
         yield f"peer {name}, with timing", judge(test, calibrated + rank_timing(timing(test))) | {"cost": cost}
 
 
-def run_peers(train: FloatArray, test: FloatArray, seed: int) -> dict[str, dict[str, Any]]:
+def run_peers(jobs: Sequence[tuple[FloatArray, FloatArray, int]]) -> list[dict[str, dict[str, Any]]]:
     """What each peer, in its own environment, makes of windows (n, W, L): see `pipelines/peers.py`, "Out".
+
+    A job is windows of normal beats to learn from, windows to score, and a seed.
 
     Raises:
         UnavailableError: their environment is not there.
@@ -226,13 +229,20 @@ def run_peers(train: FloatArray, test: FloatArray, seed: int) -> dict[str, dict[
     if not python.exists():
         raise UnavailableError("--peers", "their environment is not there", "Make it: make peers")
     with tempfile.TemporaryDirectory() as folder:
-        windows, scores = Path(folder) / "windows.npz", Path(folder) / "scores.npz"
-        np.savez(windows, train=train, test=test)
-        command = [str(python), "pipelines/peers.py", "--data", str(windows), "--out", str(scores), "--peers"]
-        subprocess.run([*command, ",".join(PEERS), "--seed", str(seed)], check=True)
-        with np.load(scores) as found:
-            keys = ("score", "parameters", "train_seconds", "windows_per_second")
-            return {name: {key: found[f"{name}_{key}"] for key in keys} for name in PEERS}
+        windows = [Path(folder) / f"windows{number}.npz" for number in range(len(jobs))]
+        scores = [Path(folder) / f"scores{number}.npz" for number in range(len(jobs))]
+        for path, (train, test, _) in zip(windows, jobs, strict=True):
+            np.savez(path, train=train, test=test)
+        command = [str(python), "pipelines/peers.py", "--peers", ",".join(PEERS), "--data", *map(str, windows)]
+        command += ["--out", *map(str, scores), "--seed", *(str(seed) for _, _, seed in jobs)]
+        subprocess.run(command, check=True)
+        return [_peers_found(path) for path in scores]
+
+
+def _peers_found(path: Path) -> dict[str, dict[str, Any]]:
+    with np.load(path) as found:
+        keys = ("score", "parameters", "train_seconds", "windows_per_second")
+        return {name: {key: found[f"{name}_{key}"] for key in keys} for name in PEERS}
 
 
 # --- what is printed -----------------------------------------------------------------------------------------------

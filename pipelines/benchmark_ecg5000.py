@@ -1,8 +1,8 @@
 """The benchmark's ECG5000 protocol: one patient's windows, cross-validated; there is no patient to hold out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,24 @@ FEW_WINDOWS = {
 
 
 Indices = npt.NDArray[np.int64]
-#: Learns from windows (n, W, 1) of normal beats and gives scores of others (m, W, 1), by a seed; of several detectors.
-Detectors = Callable[[FloatArray, FloatArray, int], Mapping[str, FloatArray]]
+#: By detector, what a member measures of all windows (m,).
+Measures = Mapping[str, FloatArray]
+
+
+class Member(NamedTuple):
+    """What one detector of a fold learns from."""
+
+    learn: Indices
+    choose: Indices  # windows of the same folds that it did not learn from, for the threshold
+    seed: int
+
+
+class PeerJob(NamedTuple):
+    """For other people's detectors: windows (n, W, 1) of normal beats to learn from, others (m, W, 1) to score."""
+
+    train: FloatArray
+    test: FloatArray
+    seed: int
 
 
 def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
@@ -46,29 +62,35 @@ def cross_validate(folder: Path, training: TrainingSettings) -> dict[str, Any]:
     """
     settings = training.model_copy(update=FEW_WINDOWS)
 
-    def ours(data: Dataset, spec: FeatureSpec, learn: Indices, choose: Indices, seed: int) -> Mapping[str, FloatArray]:
-        fitted = fit(_rows(data, learn), _rows(data, choose), spec, settings.model_copy(update={"seed": seed}))
-        # Not calibrated: a tail of some 58 windows would make members differ by more than what they measure.
-        return {"ours": fitted.raw_measure(data)}
+    def ours(data: Dataset, spec: FeatureSpec, members: Sequence[Member]) -> list[Measures]:
+        def measure(member: Member) -> Measures:
+            learnt = settings.model_copy(update={"seed": member.seed})
+            fitted = fit(_rows(data, member.learn), _rows(data, member.choose), spec, learnt)
+            # Not calibrated: a tail of some 58 windows would make members differ by more than what they measure.
+            return {"ours": fitted.raw_measure(data)}
+
+        return [measure(member) for member in members]
 
     result: dict[str, Any] = _cross_validate(folder, training.seed, ours)["ours"]
     return result
 
 
-def cross_validate_peers(folder: Path, seed: int, detectors: Detectors) -> dict[str, dict[str, Any]]:
+def cross_validate_peers(
+    folder: Path, seed: int, run: Callable[[Sequence[PeerJob]], Sequence[Measures]]
+) -> dict[str, dict[str, Any]]:
     """The same of other people's detectors: the same folds, as many members, the same choice of a threshold."""
 
-    def theirs(
-        data: Dataset, spec: FeatureSpec, learn: Indices, choose: Indices, seed: int
-    ) -> Mapping[str, FloatArray]:
-        del spec, choose
+    def theirs(data: Dataset, spec: FeatureSpec, members: Sequence[Member]) -> Sequence[Measures]:
+        del spec
         samples = data.inputs[contract.SAMPLES]
-        return detectors(samples[learn[~data.anomalous[learn]]], samples, seed)
+        return run([PeerJob(samples[m.learn[~data.anomalous[m.learn]]], samples, m.seed) for m in members])
 
     return _cross_validate(folder, seed, theirs)
 
 
-def _cross_validate(folder: Path, seed: int, members_of: Callable[..., Mapping[str, FloatArray]]) -> dict[str, Any]:
+def _cross_validate(
+    folder: Path, seed: int, measure: Callable[[Dataset, FeatureSpec, Sequence[Member]], Sequence[Measures]]
+) -> dict[str, Any]:
     """Accuracy over five stratified folds, by detector.
 
     The windows of the other four folds are divided in four: each of four members learns from the normal ones of three
@@ -86,15 +108,13 @@ def _cross_validate(folder: Path, seed: int, members_of: Callable[..., Mapping[s
     data = _dataset(precut.samples, precut.aami_class)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     splits = list(folds.split(np.zeros(len(data)), data.anomalous))
+    plan = [_members(others, data.anomalous, seed) for others, _ in splits]
+    measured_by = iter(measure(data, spec, [member for fold in plan for member in fold]))
     score: dict[str, npt.NDArray[np.float64]] = {}
     right: dict[str, npt.NDArray[np.bool_]] = {}
     accuracy: dict[str, list[float]] = {}
-    for others, tested in splits:
-        parts = StratifiedKFold(MEMBERS, shuffle=True, random_state=seed).split(others, data.anomalous[others])
-        members = [
-            (others[choose], members_of(data, spec, others[learn], others[choose], seed * MEMBERS + number))
-            for number, (learn, choose) in enumerate(parts)
-        ]
+    for (_, tested), fold in zip(splits, plan, strict=True):
+        members = [(member.choose, next(measured_by)) for member in fold]
         chosen = np.concatenate([choose for choose, _ in members])
         for name in members[0][1]:
             left_out = np.concatenate([found[name][choose] for choose, found in members])
@@ -117,6 +137,14 @@ def _cross_validate(folder: Path, seed: int, members_of: Callable[..., Mapping[s
         }
         for name in score
     }
+
+
+def _members(others: Indices, anomalous: npt.NDArray[np.bool_], seed: int) -> list[Member]:
+    """The windows `others` in as many parts as there are members: each leaves one out."""
+    parts = StratifiedKFold(MEMBERS, shuffle=True, random_state=seed).split(others, anomalous[others])
+    return [
+        Member(others[learn], others[choose], seed * MEMBERS + number) for number, (learn, choose) in enumerate(parts)
+    ]
 
 
 def best_threshold(anomalous: npt.NDArray[np.bool_], score: npt.NDArray[np.floating[Any]]) -> float:

@@ -3,13 +3,14 @@
     .venv-peers/bin/python pipelines/peers.py --data windows.npz --out scores.npz --peers outlier_vae,iforest --seed 1
 
 `pipelines.benchmark --peers` calls it. It runs in the environment of `make peers`, which does not hold the project:
-it imports nothing of it.
+it imports nothing of it. `--data`, `--out` and `--seed` take several, one a job, so that the libraries, which take
+longer to load than a small job to run, are loaded once.
 
 In: `train` (n, samples, leads), windows of normal beats, and `test` (m, samples, leads), both float32 in millivolts.
 Out, for each peer: `<peer>_score` float32 (m,), higher is more anomalous; `<peer>_train_seconds`;
 `<peer>_windows_per_second`, scoring `test` from memory, with all that goes before (scaling, flattening), fastest of the
-passes that begin in three seconds, at most five; `<peer>_parameters`, numbers the fitted detector holds (of a forest:
-its nodes).
+passes that begin in three seconds, at most five (one, of fewer than 1,000 windows); `<peer>_parameters`, numbers the
+fitted detector holds (of a forest: its nodes).
 
 | peer | settings, where they are not the library's own |
 |---|---|
@@ -25,7 +26,8 @@ with none, by which it would divide. |
 128, 20 epochs. Scored in batches of 4,096. One thread, with which it is faster. |
 
 The three networks get batches of 16 and 100 epochs where there are fewer than 1,000 windows (a thousand steps):
-a few dozen steps would teach them nothing.
+a few dozen steps would teach them nothing. alibi-detect's two then see the windows in one Keras epoch of a hundred
+passes, each shuffled anew: what Keras does around an epoch takes longer than eleven steps.
 """
 
 import argparse
@@ -77,7 +79,8 @@ def fit_outlier_vae(train: FloatArray, seed: int) -> Fitted:
     encoder, decoder = _convolutions(train.shape[1:], seed, dense=False)
     model = VAE(encoder, decoder, LATENT)
     # Any threshold: alibi-detect warns without one, and none is used.
-    return _fit_alibi(OutlierVAE(0.0, vae=model, samples=10), model, functools.partial(elbo, sim=ELBO_SIM), train)
+    loss = functools.partial(elbo, sim=ELBO_SIM)
+    return _fit_alibi(OutlierVAE(0.0, vae=model, samples=10), model, loss, train, seed)
 
 
 def fit_outlier_ae(train: FloatArray, seed: int) -> Fitted:
@@ -86,7 +89,7 @@ def fit_outlier_ae(train: FloatArray, seed: int) -> Fitted:
 
     encoder, decoder = _convolutions(train.shape[1:], seed, dense=True)
     model = AE(encoder, decoder)
-    return _fit_alibi(OutlierAE(0.0, ae=model), model, "mse", train)
+    return _fit_alibi(OutlierAE(0.0, ae=model), model, "mse", train, seed)
 
 
 def _convolutions(shape: tuple[int, ...], seed: int, *, dense: bool) -> tuple[Any, Any]:
@@ -111,7 +114,7 @@ def _convolutions(shape: tuple[int, ...], seed: int, *, dense: bool) -> tuple[An
     )
 
 
-def _fit_alibi(detector: Any, model: Any, loss: Any, train: FloatArray) -> Fitted:
+def _fit_alibi(detector: Any, model: Any, loss: Any, train: FloatArray, seed: int) -> Fitted:
     import tensorflow as tf
 
     mean, deviation = train.mean(axis=(0, 1)), train.std(axis=(0, 1)) + np.float32(1e-8)
@@ -120,9 +123,14 @@ def _fit_alibi(detector: Any, model: Any, loss: Any, train: FloatArray) -> Fitte
         return np.asarray((windows - mean) / deviation, dtype=np.float32)
 
     inputs = scaled(train)
-    model.compile(optimizer=tf.keras.optimizers.Adam(1e-3), loss=loss)
     epochs, batch = _passes(len(train), ALIBI_EPOCHS, ALIBI_BATCH)
-    model.fit(inputs, inputs, epochs=epochs, batch_size=batch, verbose=0)
+    if len(train) < FEW_WINDOWS:
+        model.compile(optimizer=tf.keras.optimizers.Adam(1e-3), loss=loss, steps_per_execution=10)
+        pairs = tf.data.Dataset.from_tensor_slices((inputs, inputs)).shuffle(len(inputs), seed=seed)
+        model.fit(pairs.batch(batch).repeat(epochs), epochs=1, shuffle=False, verbose=0)
+    else:
+        model.compile(optimizer=tf.keras.optimizers.Adam(1e-3), loss=loss)
+        model.fit(inputs, inputs, epochs=epochs, batch_size=batch, verbose=0)
 
     def score(windows: FloatArray) -> npt.NDArray[Any]:
         blocks = (windows[start : start + ALIBI_BLOCK] for start in range(0, len(windows), ALIBI_BLOCK))
@@ -194,7 +202,8 @@ def run_peer(name: str, train: FloatArray, test: FloatArray, seed: int) -> dict[
     train_s = time.perf_counter() - started
     fitted.score(test[:256])  # the first call of a network is slower
     seconds: list[float] = []
-    while sum(seconds) < TIMED_S and len(seconds) < TIMED_PASSES:
+    passes = TIMED_PASSES if len(test) >= FEW_WINDOWS else 1
+    while sum(seconds) < TIMED_S and len(seconds) < passes:
         started = time.perf_counter()
         score = fitted.score(test)
         seconds.append(time.perf_counter() - started)
@@ -244,24 +253,32 @@ def _peer_names(text: str) -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Trains other detectors on normal windows and scores test windows.")
-    parser.add_argument("--data", type=Path, required=True, help="npz with train and test, float32 mV")
-    parser.add_argument("--out", type=Path, required=True, help="npz to write, when all peers are done")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="npz with train and test, float32 mV")
+    parser.add_argument("--out", type=Path, nargs="+", required=True, help="npz to write, when all peers are done")
     parser.add_argument("--peers", type=_peer_names, default=list(PEERS), help="names with commas (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, trees and shuffling (default: 0)")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of weights, trees and shuffling (default: 0)")
     options = parser.parse_args()
+    seeds = options.seed if len(options.seed) > 1 else options.seed * len(options.data)
+    if not len(options.data) == len(options.out) == len(seeds):
+        parser.error("--out and --seed: as many as --data, or one --seed for all")
     try:
-        train, test = read_windows(options.data)
-        results: dict[str, npt.NDArray[Any]] = {}
-        for name in options.peers:
-            results |= run_peer(name, train, test, options.seed)
+        for data, out, seed in zip(options.data, options.out, seeds, strict=True):
+            train, test = read_windows(data)
+            results: dict[str, npt.NDArray[Any]] = {}
+            for name in options.peers:
+                results |= run_peer(name, train, test, seed)
+            _write(out, results)
     except PeersError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3
-    partial = options.out.with_name(options.out.name + ".partial")
+    return 0
+
+
+def _write(out: Path, results: dict[str, npt.NDArray[Any]]) -> None:
+    partial = out.with_name(out.name + ".partial")
     with partial.open("wb") as file:
         np.savez(file, **results)
-    os.replace(partial, options.out)
-    return 0
+    os.replace(partial, out)
 
 
 if __name__ == "__main__":

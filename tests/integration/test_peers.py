@@ -38,9 +38,9 @@ def windows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _run(windows: Path, out: Path, *peers: str) -> subprocess.CompletedProcess[str]:
-    command = [PYTHON, PROJECT / "pipelines" / "peers.py", "--data", windows, "--out", out, "--seed", "3"]
-    options = ["--peers", ",".join(peers)] if peers else []
+def _run(windows: Path, *out: Path, peers: str = "", seeds: str = "3") -> subprocess.CompletedProcess[str]:
+    command = [PYTHON, PROJECT / "pipelines" / "peers.py", "--data", *[windows] * len(out), "--out", *out]
+    options = ["--seed", *seeds.split(), *(["--peers", peers] if peers else [])]
     return subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -64,11 +64,13 @@ def test_every_peer_ranks_the_odd_beats_first(windows: Path, tmp_path: Path) -> 
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == list(PEERS)
 
 
-def test_same_seed_same_scores(windows: Path, tmp_path: Path) -> None:
+def test_same_seed_same_scores_in_a_job_of_its_own_and_after_another(windows: Path, tmp_path: Path) -> None:
+    other, after, alone = (tmp_path / f"{name}.npz" for name in ("other", "after", "alone"))
+    assert _run(windows, other, after, peers="pca,iforest", seeds="4 3").returncode == 0
+    assert _run(windows, alone, peers="pca,iforest", seeds="3").returncode == 0
     runs = []
-    for name in ("a.npz", "b.npz"):
-        assert _run(windows, tmp_path / name, "pca", "iforest").returncode == 0
-        with np.load(tmp_path / name) as scores:
+    for path in (after, alone, other):
+        with np.load(path) as scores:
             runs.append({key: scores[key] for key in scores.files})
     assert set(runs[0]) == {
         f"{peer}_{what}"
@@ -77,12 +79,13 @@ def test_same_seed_same_scores(windows: Path, tmp_path: Path) -> None:
     }
     for peer in ("pca", "iforest"):
         np.testing.assert_array_equal(runs[0][f"{peer}_score"], runs[1][f"{peer}_score"])
+    assert (runs[0]["iforest_score"] != runs[2]["iforest_score"]).any()
 
 
 def test_bad_input_leaves_earlier_scores_alone(tmp_path: Path) -> None:
     (tmp_path / "scores.npz").write_bytes(b"earlier")
     np.savez(tmp_path / "bad.npz", train=np.ones((5, 16, 2)), test=np.ones((5, 16, 2)))
-    done = _run(tmp_path / "bad.npz", tmp_path / "scores.npz", "pca")
+    done = _run(tmp_path / "bad.npz", tmp_path / "scores.npz", peers="pca")
     assert done.returncode == 3
     assert done.stderr.startswith("error: `train` in ")
     assert len(done.stderr.splitlines()) == 1

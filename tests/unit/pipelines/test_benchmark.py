@@ -76,10 +76,11 @@ def test_a_threshold_of_ecg5000_is_of_windows_nobody_learnt_from(tmp_path):
     (tmp_path / "ODD_TRAIN.txt").write_text("\n".join(rows) + "\n")
     learnt = []
 
-    def nearest(train, test, seed):
-        learnt.append(len(train))
-        assert train.mean() < 0.5, "normal windows alone"
-        return {"nearest": np.array([np.square(train - window).sum(axis=1).min() for window in test])}
+    def nearest(jobs):
+        for train, test, _ in jobs:
+            learnt.append(len(train))
+            assert train.mean() < 0.5, "normal windows alone"
+            yield {"nearest": np.array([np.square(train - window).sum(axis=1).min() for window in test])}
 
     found = cross_validate_peers(tmp_path, 1, nearest)["nearest"]
     assert learnt == [72] * 20  # three quarters of four fifths, four members in each of five folds
