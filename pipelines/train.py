@@ -81,8 +81,7 @@ def main(
             show_trials(list_trials, stores.results.training_runs(limit=None), json_file)
             return
         if runner is Runner.KUBEFLOW:
-            file = compile_for_kubeflow(settings, stores, image, pipeline_root, feature_version=features)
-            cli.note(f"Written: {file}. Upload it to Kubeflow Pipelines; docs/scaling.md says what the cluster needs")
+            compile_for_kubeflow(settings, stores, image, pipeline_root, feature_version=features)
             return
         with command_metrics("train_smoke" if smoke else "train", settings.monitoring) as measured:
             trained = train(settings, stores, push=not smoke, force=force, feature_version=features)

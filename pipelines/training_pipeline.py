@@ -69,9 +69,9 @@ def create_pipeline(
     searching: SearchSettings,
     evaluation: EvaluationSettings,
     serving: ServingSettings,
-    schema_file: Path,
+    schema_file: str,
     baseline_uri: str | None,
-    push_dir: Path | None,
+    push_dir: str | None,
 ) -> tfx.dsl.Pipeline:
     """Builds the training pipeline.
 
@@ -83,9 +83,9 @@ def create_pipeline(
         searching: which of its values to search first, in how many trials.
         evaluation: the gates.
         serving: what a model must keep to be served, and the warm-up requests it carries.
-        schema_file: the curated schema.
+        schema_file: the curated schema: a path or URI where the stages run.
         baseline_uri: model artifact that the new one must not be worse than; None when there is none.
-        push_dir: where the Pusher puts a blessed model; None trains and evaluates without pushing.
+        push_dir: where the Pusher puts a blessed model, a path or URI; None trains and evaluates without pushing.
     """
     code = code_digest()
 
@@ -94,7 +94,7 @@ def create_pipeline(
 
     # What the data looks like, what it should look like, and whether it does.
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
-    schema_gen = tfx.components.ImportSchemaGen(schema_file=str(schema_file))
+    schema_gen = tfx.components.ImportSchemaGen(schema_file=schema_file)
     example_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"], schema=schema_gen.outputs["schema"]
     )
@@ -182,7 +182,7 @@ def create_pipeline(
                 model_blessing=evaluator.outputs["blessing"],
                 infra_blessing=check.outputs["blessing"],
                 push_destination=tfx.proto.PushDestination(
-                    filesystem=tfx.proto.PushDestination.Filesystem(base_directory=str(push_dir))
+                    filesystem=tfx.proto.PushDestination.Filesystem(base_directory=push_dir)
                 ),
             )
         )

@@ -1,6 +1,7 @@
 """A training run: freezes the data, runs the TFX stages, and registers what was pushed."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from components.lineage import code_digest, git_revision
 from configs import cli
+from configs.contract import FeatureSpec
 from configs.errors import DataInvalidError, NotBlessedError
 from configs.settings import Settings
 from pipelines.registration import as_trained, register
@@ -17,7 +19,7 @@ from pipelines.stages import find_error, logs_to, outputs_of_last_run
 from pipelines.training_plan import Plan, check_splits, find_champion
 from warehouse.reviewer_labels import deliver_labels
 from warehouse.store import Stores
-from warehouse.store.records import SpanChoice
+from warehouse.store.records import DataSpan, SpanChoice
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,12 @@ def train(
         choice: which of them, whatever training.max_windows says; all when None.
 
     Raises:
-        DataInvalidError: no data, too little, or data that the schema refuses.
+        NotFoundError: nothing was ingested with this feature version.
+        DataInvalidError: a split without patients, too little data, or data that the schema refuses.
         NotBlessedError: the model did not pass its gates; says which.
     """
     version = feature_version or settings.features.digest
-    deliver_labels(stores)
-    span = stores.warehouse.freeze_span(
-        version, 0 if choice else settings.training.max_windows, settings.training.reviewed_windows, choice
-    )
-    check_splits(span)
+    span, spec = _freeze(settings, stores, version, choice)
     config = {
         "training": settings.training.model_dump(mode="json"),
         "evaluation": settings.evaluation.model_dump(mode="json"),
@@ -64,7 +63,6 @@ def train(
     }
     if settings.search.trials:
         config["search"] = settings.search.model_dump(mode="json")
-    spec = stores.warehouse.feature_spec(version)
     models = [model for model in stores.results.models() if model.feature_version == version]
     plan = Plan(settings, span, spec, config, models, find_champion(stores, models), push, force)
     if push and not force and (current := plan.pushed_before) is not None:
@@ -99,18 +97,19 @@ def compile_for_kubeflow(
 ) -> Path:
     """Writes the pipeline that `train` would run now as a Kubeflow Pipelines job; returns the file.
 
-    The span is frozen, so the cluster trains on what the warehouse holds at this moment.
+    The span is frozen, so the cluster trains on what the warehouse holds at this moment. The curated schema is written
+    beside the job, to be copied into the pipeline root, where the job reads it: no path of this machine is in it.
 
     Raises:
+        NotFoundError: nothing was ingested with this feature version.
         DataInvalidError: there is no curated schema yet: the first run of a geometry is a local one.
     """
     from pipelines.kubeflow import compile_pipeline
-    from pipelines.training_pipeline import PipelineHome, create_pipeline
+    from pipelines.training_pipeline import PipelineHome
 
     version = feature_version or settings.features.digest
-    span = stores.warehouse.freeze_span(version, settings.training.max_windows)
-    check_splits(span)
-    plan = Plan(settings, span, stores.warehouse.feature_spec(version), {}, (), None, push=True, force=False)
+    span, spec = _freeze(settings, stores, version, None)
+    plan = Plan(settings, span, spec, {}, (), None, push=True, force=False)
     if plan.curated_schema is None:
         raise DataInvalidError(
             f"feature version {version}", "has no curated schema yet", "Run `python -m pipelines.train --smoke` first."
@@ -119,21 +118,28 @@ def compile_for_kubeflow(
     home = PipelineHome(
         name, Path(pipeline_root), Path("metadata.sqlite"), settings.scoring.beam_args, enable_cache=True
     )
-    pipeline = create_pipeline(
-        home,
-        span=span,
-        spec=plan.spec,
-        training=settings.training,
-        searching=settings.search,
-        evaluation=settings.evaluation,
-        serving=settings.serving,
-        schema_file=plan.curated_schema,
-        baseline_uri=None,
-        push_dir=Path(pipeline_root) / "models" / name,
+    root, folder = pipeline_root.rstrip("/"), Path("build/kubeflow")
+    schema = plan.curated_schema.relative_to(plan.home)
+    pipeline = _pipeline(plan, home, f"{root}/{schema}", None, f"{root}/models/{name}")
+    compile_pipeline(pipeline, pipeline_root=root, image=image, file=folder / f"{name}.json")
+    (folder / schema).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(plan.curated_schema, folder / schema)
+    cli.note(f"Written: {folder / name}.json, for Kubeflow Pipelines; docs/scaling.md says what the cluster needs")
+    cli.note(f"Copy {folder / schema} to {root}/{schema} before it runs")
+    return folder / f"{name}.json"
+
+
+def _freeze(
+    settings: Settings, stores: Stores, version: str, choice: SpanChoice | None
+) -> tuple[DataSpan, FeatureSpec]:
+    """What the warehouse holds now for a run, and its geometry."""
+    spec = stores.warehouse.feature_spec(version)
+    deliver_labels(stores)
+    span = stores.warehouse.freeze_span(
+        version, 0 if choice else settings.training.max_windows, settings.training.reviewed_windows, choice
     )
-    file = Path("build/kubeflow") / f"{name}.json"
-    compile_pipeline(pipeline, pipeline_root=pipeline_root, image=image, file=file)
-    return file
+    check_splits(span)
+    return span, spec
 
 
 def _run(plan: Plan, stores: Stores, record: dict[str, Any]) -> Trained:
@@ -158,7 +164,7 @@ def _run(plan: Plan, stores: Stores, record: dict[str, Any]) -> Trained:
 
 def _run_stages(plan: Plan, log_path: Path) -> dict[tuple[str, str], Any]:
     """Runs the TFX pipeline, after the one that infers the schema where there is none; its outputs by stage and key."""
-    from pipelines.training_pipeline import PipelineHome, create_pipeline, create_schema_pipeline
+    from pipelines.training_pipeline import PipelineHome, create_schema_pipeline
 
     settings, name = plan.settings, plan.settings.training.model_name
     plan.home.mkdir(parents=True, exist_ok=True)
@@ -173,7 +179,17 @@ def _run_stages(plan: Plan, log_path: Path) -> dict[tuple[str, str], Any]:
         schema_file = plan.schema_dir / "v1" / "schema.pbtxt"
         save_curated(Path(outputs["SchemaGen", "schema"].uri) / "schema.pbtxt", schema_file, plan.spec)
         cli.note(f"First run: the schema inferred from this data is now {schema_file}")
-    pipeline = create_pipeline(
+    push_dir = str(settings.models_dir.resolve() / name) if plan.push else None
+    pipeline = _pipeline(plan, home, str(schema_file), _baseline_uri(plan), push_dir)
+    return _execute(pipeline, home, log_path)
+
+
+def _pipeline(plan: Plan, home: Any, schema_file: str, baseline_uri: str | None, push_dir: str | None) -> Any:
+    """The TFX pipeline of a plan, for any runner."""
+    from pipelines.training_pipeline import create_pipeline
+
+    settings = plan.settings
+    return create_pipeline(
         home,
         span=plan.span,
         spec=plan.spec,
@@ -182,10 +198,9 @@ def _run_stages(plan: Plan, log_path: Path) -> dict[tuple[str, str], Any]:
         evaluation=settings.evaluation,
         serving=settings.serving,
         schema_file=schema_file,
-        baseline_uri=_baseline_uri(plan),
-        push_dir=settings.models_dir.resolve() / name if plan.push else None,
+        baseline_uri=baseline_uri,
+        push_dir=push_dir,
     )
-    return _execute(pipeline, home, log_path)
 
 
 def _execute(pipeline: Any, home: Any, log_path: Path) -> dict[tuple[str, str], Any]:

@@ -16,13 +16,11 @@ def test_the_pipeline_compiles_for_kubeflow(tmp_path, monkeypatch):
     from pipelines.training_pipeline import PipelineHome, create_pipeline
 
     settings = load_settings()
-    schema = tmp_path / "schema.pbtxt"
-    schema.write_text("")
     home = PipelineHome("ecg_autoencoder", tmp_path, tmp_path / "none.sqlite", ("--runner=DirectRunner",), True)
     pipeline = create_pipeline(
         home, span=DataSpan(3, "digest", 100, {}), spec=FeatureSpec(), training=settings.training,
         searching=settings.search.model_copy(update={"trials": 2}), evaluation=settings.evaluation,
-        serving=settings.serving, schema_file=schema, baseline_uri=None, push_dir=tmp_path / "models",
+        serving=settings.serving, schema_file="gs://bucket/ecg/schema.pbtxt", baseline_uri=None, push_dir="gs://bucket/ecg/models",
     )  # fmt: skip
     file = tmp_path / "out" / "job.json"
     compile_pipeline(pipeline, pipeline_root="gs://bucket/ecg", image="registry/ecg:1", file=file)

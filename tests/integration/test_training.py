@@ -20,7 +20,7 @@ from configs.errors import DataInvalidError, ModelUnavailableError, NotBlessedEr
 from configs.settings import load_settings
 from pipelines.score import score
 from pipelines.train import show_trials
-from pipelines.training_run import train
+from pipelines.training_run import compile_for_kubeflow, train
 from serving.in_process import InProcessModelClient
 from serving.model_files import version_dir
 from warehouse.ingest import ingest
@@ -381,8 +381,22 @@ def test_a_search_chooses_what_the_trainer_takes_and_its_trials_are_listed(setti
         show_trials(1, stores.results.training_runs(), None)
 
 
+def test_what_would_be_trained_now_compiles_for_kubeflow(settings, stores, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written = tmp_path / compile_for_kubeflow(settings, stores, "registry/ecg:1", "gs://bucket/ecg")
+    job = written.read_text()
+    assert "gs://bucket/ecg/models/ecg_autoencoder" in job
+    assert f"span={stores.results.latest_model().data_span} " in job
+    (schema,) = tmp_path.glob("build/kubeflow/schemas/*/v1/schema.pbtxt")
+    assert f"gs://bucket/ecg/{schema.relative_to(written.parent)}" in job
+    assert str(settings.data_dir) not in job
+
+
 def test_too_few_patients_are_refused_before_anything_runs(settings, tmp_path):
     with open_stores(None, None, tmp_path) as empty:
+        for run in (train, lambda *of: compile_for_kubeflow(*of, "image", "gs://bucket")):
+            with pytest.raises(NotFoundError, match=r"is not in the warehouse\. Ingest recordings with it"):
+                run(settings, empty)
         cohort = simulate_cohort(2, duration_s=60, sampling_rate_hz=250, seed=1)
         ingest(cohort, settings, empty)
         with pytest.raises(DataInvalidError, match=r"no windows of patients in the calibration split.*three patients"):

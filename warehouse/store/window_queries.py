@@ -60,7 +60,9 @@ class WindowQueries(LabelQueries):
             spec = connection.execute(query).scalar()
         if spec is None:
             raise NotFoundError(
-                f"feature version {feature_version}", "is not in the warehouse", "Ingest with it first."
+                f"feature version {feature_version}",
+                "is not in the warehouse",
+                "Ingest recordings with it first: python -m warehouse.ingest SOURCE...",
             )
         return FeatureSpec.model_validate(spec)
 
