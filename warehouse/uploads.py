@@ -146,8 +146,10 @@ def main(
         if watch:
             ingester.follow()
         else:
+            taken = 0
             while ingester.ingest_next():
-                pass
+                taken += 1
+            cli.note(f"Uploads taken: {taken}. None waits now")
 
 
 if __name__ == "__main__":
