@@ -10,7 +10,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-re
 CODE := configs warehouse components serving pipelines api monitoring
 
 .DEFAULT_GOAL := help
-.PHONY: help setup environment peers demo test test-unit test-reference compose-test secrets lint format bench docs audit lock clean distclean
+.PHONY: help setup environment peers demo test test-unit test-reference compose-test secrets lint format bench docs pictures audit lock clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +60,9 @@ bench: environment ## how fast this machine is, each figure beside a peer or a l
 docs: environment ## write docs/data-dictionary.md, docs/configuration.md and configs/default.yaml from the code
 	$(VENV)/python -m warehouse.store.dictionary
 	$(VENV)/python -m configs.document
+
+pictures: environment ## take the pictures of docs/images anew (after make demo; needs a Chromium)
+	PYTHONPATH=. $(VENV)/python tests/pictures.py $(ARGS)
 
 audit: environment ## SBOMs (CycloneDX) of the lock files in build/sbom/, then known vulnerabilities from PyPI (ARGS=--sbom-only)
 	$(VENV)/python constraints/audit.py $(ARGS)

@@ -84,7 +84,13 @@ class Words:
     def number(self, value: float | None, digits: int = 1) -> str:
         if value is None:
             return "-"
-        text = f"{value:,.{digits}f}"
+        return self._written(f"{value:,.{digits}f}")
+
+    def plain(self, value: float) -> str:
+        """A number with as many digits as it has: 25, 12.5."""
+        return self._written(f"{value:g}")
+
+    def _written(self, text: str) -> str:
         return text if self.language == "en" else text.translate(str.maketrans(",.", ".,"))
 
     def count(self, value: int) -> str:
@@ -94,10 +100,13 @@ class Words:
         """Day and time of day, UTC."""
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S" if self.language == "en" else "%d/%m/%Y %H:%M:%S")
 
-    @staticmethod
-    def duration(seconds: float, *, fraction: bool = False) -> str:
+    def length(self, seconds: float) -> str:
+        """How long something took: seconds with a tenth, from a minute on hours, minutes and seconds."""
+        return f"{self.number(seconds)} s" if round(seconds, 1) < 60 else self.duration(seconds)
+
+    def duration(self, seconds: float, *, fraction: bool = False) -> str:
         """Hours, minutes and seconds since a recording's start."""
         tenths = round(seconds * 10)
         whole, tenth = divmod(tenths, 10) if fraction else (round(seconds), 0)
         text = f"{whole // 3600:d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
-        return f"{text}.{tenth}" if fraction else text
+        return self._written(f"{text}.{tenth}") if fraction else text

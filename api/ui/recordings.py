@@ -98,6 +98,7 @@ def timeline(page: Page, opened: Opened, view: View, *, links: bool = True) -> D
                 end=t.duration(view.end_s)),
         rate=t("timeline.rate"), flagged=t("timeline.flagged"), flagged_share=t("timeline.flagged_share"),
         unusable=t("timeline.unusable"), clock=clock, reason=lambda reason: t.term("reason", reason),
+        score=t.number, length=t.length,
     )  # fmt: skip
     link = (lambda window_id: f"/ui/anomalies/{version}-{window_id}") if links else None
     n_samples = int((view.end_s - view.start_s) * opened.spec.sampling_rate_hz) + 1

@@ -1,7 +1,7 @@
 """The printable report of a recording: one content, as HTML that prints and as PDF."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -18,12 +18,13 @@ from api.ui.page import HEADERS, Page, PageDep
 from api.ui.paper import Paper
 from api.ui.recordings import RecordingId, cache_of, timeline
 from api.ui.report_pdf import make_pdf
+from api.ui.strip import BEATS_MM, CLOCK_MM
 from api.ui.strips import clock_text, plain_strip, stretch_around, strip_length
 from api.ui.timeline import View
 from warehouse.store.review_state import CONFIRMED, SETTLED, UNREVIEWED, ReviewState
 
 PRINT_MM: Final = 180.0  # A4 between margins of 15 mm
-PRINT_LEAD_MM: Final = 20.0  # above or below a baseline: two or three strips a page
+PRINT_STRIP_MM: Final = 240.0  # what a page has room for, with its heading
 DEFAULT_EPISODES: Final = 8
 LONGEST_SPANS: Final = 20
 READ_REVIEWS: Final = 10_000
@@ -134,7 +135,7 @@ def _header(opened: Opened, page: Page) -> list[tuple[str, str]]:
         ),
         (t("report.start"), start),
         (t("report.duration"), t.duration(opened.duration_s)),
-        (t("recording.leads"), ", ".join(row["leads"]) + f" ({row['sampling_rate_hz']:g} Hz)"),
+        (t("recording.leads"), ", ".join(row["leads"]) + f" ({t.plain(row['sampling_rate_hz'])} Hz)"),
         (t("report.device"), row["device"] or "-"),
         (t("report.r_peaks"), opened.window_set["r_peak_source"]),
         (t("report.model"), f"{opened.model.model_name} {opened.model.model_version}, {opened.model.digest[:12]}"),
@@ -178,20 +179,30 @@ def _share(t: Words, part: float, whole: float) -> str:
 def _episode(
     page: Page, opened: Opened, episode: Mapping[str, Any], peak: int | None, states: Mapping[int, ReviewState]
 ) -> EpisodeStrip:
-    t, paper = page.words, Paper(most_mm=PRINT_LEAD_MM)
+    t, paper = page.words, Paper()
     at = float(opened.beats.time_s[np.searchsorted(opened.beats.window_id, peak)]) if peak else episode["start_s"]
     start_s, end_s = stretch_around(opened, at, strip_length(paper, PRINT_MM))
     facts = [
         t("report.episode_beats", n=episode["n_beats"]),
-        f"{t.number(episode['end_s'] - episode['start_s'])} s",
+        *([t.length(episode["end_s"] - episode["start_s"])] if episode["n_beats"] > 1 else []),
         t("report.episode_peak", score=t.number(episode["peak_score"])),
     ]
     if peak is not None:
         state = states[peak]
         said = t.term("status", state.status).lstrip("✓✕?⚡ ")
         facts.append(", ".join([said, *([t.term("label", state.label)] if state.label else []), *state.reviewers]))
-    strip = plain_strip(page.services, opened, start_s, end_s, paper, t)
+    n_leads = sum(lead is not None for lead in opened.leads)
+    strip = fit_on_page(lambda paper: plain_strip(page.services, opened, start_s, end_s, paper, t), n_leads)
     return EpisodeStrip(clock_text(opened, episode["start_s"], t), " · ".join(facts), strip)
+
+
+def fit_on_page(draw: Callable[[Paper], Drawing], n_leads: int) -> Drawing:
+    """A strip at 25 mm/s and 10 mm/mV; of more leads than a page has room for, at half the gain, as its line says."""
+    strip = draw(Paper())
+    if strip.height > PRINT_STRIP_MM:
+        room = PRINT_STRIP_MM - BEATS_MM - CLOCK_MM
+        strip = draw(Paper(gain=5.0, most_mm=room / n_leads / 2))
+    return strip
 
 
 def _reviews(page: Page, recording_id: int) -> tuple[str, list[str], list[list[str]]]:
@@ -224,7 +235,7 @@ def _unusable(opened: Opened, page: Page) -> tuple[str, list[str], list[list[str
         seconds[key] += span.end_s - span.start_s
         n[key] += 1
     rows = [
-        [t.term("reason", reason), lead or t("report.all_leads"), t.count(n[lead, reason]), f"{t.number(total)} s"]
+        [t.term("reason", reason), lead or t("report.all_leads"), t.count(n[lead, reason]), t.length(total)]
         for (lead, reason), total in sorted(seconds.items(), key=lambda item: -item[1])
     ]
     return (
@@ -238,7 +249,7 @@ def _longest(opened: Opened, page: Page) -> tuple[str, list[str], list[list[str]
     t = page.words
     longest = sorted(opened.spans, key=lambda span: span.start_s - span.end_s)[:LONGEST_SPANS]
     rows = [
-        [clock_text(opened, span.start_s, t), f"{t.number(span.end_s - span.start_s)} s",
+        [clock_text(opened, span.start_s, t), t.length(span.end_s - span.start_s),
          span.lead or t("report.all_leads"), t.term("reason", span.reason)]
         for span in sorted(longest, key=lambda span: span.start_s)
     ]  # fmt: skip

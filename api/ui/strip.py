@@ -1,7 +1,7 @@
 """The strip: signal on ECG paper, with what was expected, where it differs, and the beats before and after."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,6 +54,7 @@ class Words:
     caption: str
     unusable: str
     clock: Sequence[tuple[float, str]] = ()
+    score: Callable[[float], str] = "{:.1f}".format
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def draw_strip(content: StripContent, paper: Paper, words: Words) -> Drawing:
         pen.lead(slot, y, above, below, heat)
         y += above + below + heat
     pen.unusable(BEATS_MM, y, words.unusable)
-    pen.beats(y)
+    pen.beats(words)
     pen.clock(y, words)
     return sheet
 
@@ -155,7 +156,7 @@ class _Pen:
                 self._sheet.add(Box(float(start), top, float(end - start), bottom - top, "unusable", title))
                 self._sheet.add(Text(float(start) + 0.8, bottom - 1.5, title, "small"))
 
-    def beats(self, bottom: float) -> None:
+    def beats(self, words: Words) -> None:
         """A tick at each R peak, RR intervals in milliseconds between, and the flagged ones with their scores."""
         beats = self._content.beats
         ticks = [(x, 6.2, x, BEATS_MM) for x in self.x([beat.r_peak_s for beat in beats])]
@@ -168,13 +169,13 @@ class _Pen:
                 self._sheet.add(Text(middle, 9.2, str(rr_ms), "rr", "middle"))
         for beat in beats:
             if beat.flagged:
-                self._flag(beat, bottom)
+                self._flag(beat, words)
 
-    def _flag(self, beat: Beat, bottom: float) -> None:
+    def _flag(self, beat: Beat, words: Words) -> None:
         x = float(self.x(beat.r_peak_s))
         style = "flag-target" if beat.target else "flag"
         self._sheet.add(Area(np.array([(x - 1.2, 4.0), (x + 1.2, 4.0), (x, 6.2)]), style))
-        text = "" if beat.score is None else f"{beat.score:.1f}"
+        text = "" if beat.score is None else words.score(beat.score)
         self._sheet.add(Text(x, 3.4, text, f"{style}-score", "middle", "" if beat.target else beat.href))
 
     def clock(self, top: float, words: Words) -> None:

@@ -124,7 +124,7 @@ def _unusable(opened: Opened, t: Words) -> list[tuple[float, float, str]]:
 
 def _words(opened: Opened, content: StripContent, paper: Paper, t: Words) -> StripWords:
     low, high = opened.spec.band_hz
-    caption = f"{paper.speed:g} mm/s  {paper.gain:g} mm/mV  {low:g}-{high:g} Hz"
+    caption = f"{t.plain(paper.speed)} mm/s  {t.plain(paper.gain)} mm/mV  {t.plain(low)}-{t.plain(high)} Hz"
     step = 1 if paper.speed >= 25 else 2
     first = int(np.ceil(content.start_s))
     clock = [(float(s), clock_text(opened, s, t)) for s in range(first, int(content.end_s) + 1) if s % step == 0]
@@ -133,7 +133,7 @@ def _words(opened: Opened, content: StripContent, paper: Paper, t: Words) -> Str
         "strip.label", recording=opened.row["name"], leads=leads, start=t.duration(content.start_s),
         beats=len(content.beats), flagged=sum(beat.flagged for beat in content.beats),
     )  # fmt: skip
-    return StripWords(label, caption, t("strip.unusable"), clock)
+    return StripWords(label, caption, t("strip.unusable"), clock, t.number)
 
 
 def clock_text(opened: Opened, time_s: float, t: Words) -> str:

@@ -73,18 +73,19 @@ def make_curve(
 
 def draw_histogram(page: Page, histogram: Counts, own: float, chosen: float) -> Drawing:
     """Scored beats by score, logarithmic, with the model's own threshold and the chosen one."""
-    width = page.width_mm
+    t, width = page.words, page.width_mm
     bars = histogram[: len(histogram) // EVERY * EVERY].reshape(-1, EVERY).sum(axis=1)
     bars[-1] += histogram[len(bars) * EVERY :].sum()
     wide = (width - 2 * LEFT_MM) / len(bars)
-    sheet = Drawing(round(width, 2), HEIGHT_MM, page.words("threshold.chart"))
+    sheet = Drawing(round(width, 2), HEIGHT_MM, t("threshold.chart"))
     sheet.facts = {"x0": LEFT_MM, "wide": f"{wide:.5f}"}
     floor, room = HEIGHT_MM - 6, HEIGHT_MM - 10
     most = np.log10(max(int(bars.max()), 1) + 1)
     for i in np.flatnonzero(bars).tolist():
         tall = float(np.log10(bars[i] + 1) / most * room)
         style = "flag-bar" if (i + 1) * STEP > own + 1e-9 else "quiet-bar"
-        sheet.add(Box(LEFT_MM + i * wide, floor - tall, wide * 0.85, tall, style, f"{i * STEP:.2f}: {bars[i]}"))
+        title = f"{t.number(i * STEP, 2)}: {t.count(int(bars[i]))}"
+        sheet.add(Box(LEFT_MM + i * wide, floor - tall, wide * 0.85, tall, style, title))
     sheet.add(Lines(np.array([(LEFT_MM, floor, width - LEFT_MM, floor)]), "r-tick"))
     for score in range(0, int(len(bars) * STEP) + 1):
         sheet.add(Text(LEFT_MM + score / STEP * wide, HEIGHT_MM - 2, str(score), "axis", "middle"))

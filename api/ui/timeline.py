@@ -56,6 +56,8 @@ class Words:
     unusable: str
     clock: Callable[[float, float], str]  # (seconds from the start, seconds a step) to what the axis says
     reason: Callable[[str], str]
+    score: Callable[[float], str] = "{:.1f}".format
+    length: Callable[[float], str] = "{:.1f} s".format
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _flags(sheet: Drawing, beats: Beats, view: View, words: Words, link: Callabl
             x, score = float(view.x(beats.time_s[i])), float(beats.score[i])
             tall = (FLAGS_MM - 5) * min(1.0, 0.25 + score / 12)
             href = link(int(beats.window_id[i])) if link else ""
-            title = f"{words.clock(float(beats.time_s[i]), 1)} · {score:.1f}"
+            title = f"{words.clock(float(beats.time_s[i]), 1)} · {words.score(score)}"
             sheet.add(Box(x - 0.35, bottom - tall, 0.7, tall, "flag-tick", title, href))
     sheet.add(Text(LEFT_MM + 1, top + 3.6, name, "lane-name"))
 
@@ -244,6 +246,7 @@ def _unusable(sheet: Drawing, spans: Sequence[Span], view: View, words: Words) -
         if end - drawn_to[whole] < NARROWEST_MM:  # hidden by the one before: a bad day has thousands
             continue
         drawn_to[whole] = end
-        title = " · ".join(filter(None, [words.reason(span.reason), span.lead, f"{span.end_s - span.start_s:.1f} s"]))
+        length = words.length(span.end_s - span.start_s)
+        title = " · ".join(filter(None, [words.reason(span.reason), span.lead, length]))
         y, height = (top + 0.6, UNUSABLE_MM - 1.2) if whole else (top + 2.6, UNUSABLE_MM - 3.2)
         sheet.add(Box(start, y, end - start, height, "unusable-bar" if whole else "unusable-lead", title))

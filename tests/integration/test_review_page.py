@@ -256,12 +256,20 @@ def test_layers_paper_language_and_theme_are_chosen_and_kept(page: Page, site: S
     expect(expected).to_be_visible()
     page.keyboard.press("x")
     expect(expected).to_be_hidden()
+    expect(page.locator("svg.strip .caption")).to_contain_text("0.5-45 Hz")
+    expect(page.locator(".flag-target-score")).to_have_text(re.compile(r"^\d+\.\d$"))
     page.keyboard.press("]")
     page.wait_for_url(re.compile("speed=50"))
     expect(page.locator("svg.strip")).to_have_attribute("data-speed", "50")
     expect(page.locator("svg.strip .expected").first).to_be_hidden()
     page.get_by_label("Language").select_option("pt")
     expect(page.get_by_role("button", name=re.compile("Confirmar"))).to_be_visible()
+    expect(page.locator("svg.strip .caption")).to_contain_text("0,5-45 Hz")
+    expect(page.locator(".flag-target-score")).to_have_text(re.compile(r"^\d+,\d$"))
+    expect(page.locator("a[data-speed]").first).to_have_text("12,5")
+    page.keyboard.press("c")
+    expect(page.locator("#measure")).to_have_text(re.compile(r"\d+,\d\d mV$"))
+    assert page.evaluate(POINTS) == [], "numbers with a decimal point in Portuguese"
     page.locator("select[name=theme]").select_option("dark")
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.goto("/ui")
@@ -369,6 +377,21 @@ def test_report_as_pdf_has_everything_to_scale(site: Site) -> None:
     edges = np.flatnonzero(tall.mean(axis=0) > 0.8)
     flanks = [group.mean() for group in np.split(edges, np.flatnonzero(np.diff(edges) > 4) + 1)]
     assert np.diff(flanks[::2]) / mm == pytest.approx(25, rel=0.01)
+
+
+@pytest.mark.parametrize(("language", "flagged"), [("en", r"\(\d+\.\d %\)"), ("pt", r"\(\d+,\d %\)")])
+def test_report_writes_numbers_as_its_language(site: Site, language: str, flagged: str) -> None:
+    headers = {"Accept-Language": language}
+    page = site.client.get(f"/ui/recordings/{site.heart_id}/report?episodes=3", headers=headers).text
+    pdf = site.client.get(f"/ui/recordings/{site.heart_id}/report.pdf?episodes=3", headers=headers).content
+    in_pdf = "\n".join(one.get_textpage().get_text_range() for one in pdfium.PdfDocument(pdf))
+    shown = re.sub(r"<[^>]+>", "\n", page[page.index("<article") : page.index("</article")])
+    other = r"\d,\d(?!\d\d(\D|$))" if language == "en" else r"\d\.\d(?!\d\d(\D|$))"
+    for text in (shown, in_pdf):
+        assert re.search(flagged, text)
+        assert [line for line in text.splitlines() if re.search(other, line)] == []
+        assert "0.0 s" not in text, "what lasts a beat has no length"
+        assert "0,0 s" not in text
 
 
 @needs_chromium
@@ -516,6 +539,26 @@ def test_named_focusable_and_usable_on_a_tablet(page: Page, site: Site) -> None:
 
 
 @needs_chromium
+def test_leads_stay_named_where_a_strip_is_wider_than_its_place(page: Page, site: Site) -> None:
+    page.set_viewport_size({"width": 600, "height": 900})
+    page.goto("/ui?recording=heart")
+    open_first(page)
+    page.goto(page.url.partition("?")[0] + "?speed=50")
+    strip = page.locator("#strip")
+    names = strip.locator(".lead-name")
+    assert names.count() == 2
+    most = strip.evaluate("box => box.scrollWidth - box.clientWidth")
+    assert most > 100
+    for scrolled in (0, most // 2, most):
+        strip.evaluate("(box, to) => { box.scrollLeft = to; }", scrolled)
+        for i in range(2):  # 1.5 mm from the edge, wherever the strip is
+            until(lambda i=i: abs(box_of(names.nth(i))["x"] - box_of(strip)["x"] - 1.5 * PX_PER_MM) < 4)
+    order, halo, paper = names.first.evaluate(HALO)
+    assert order.startswith("stroke"), "the halo is under the letters"
+    assert halo == paper
+
+
+@needs_chromium
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_stands_out_from_what_is_behind_it(page: Page, site: Site, theme: str) -> None:
     page.goto("/ui?recording=heart")
@@ -525,6 +568,14 @@ def test_text_stands_out_from_what_is_behind_it(page: Page, site: Site, theme: s
     worst = page.evaluate(CONTRAST)
     assert worst["ratio"] >= 4.5, worst
 
+
+#: Texts and tooltips with a number such as 1.5; thousands are 1.000.
+POINTS = """() => [...document.querySelectorAll('main *')].flatMap((e) => [
+  ...[...e.childNodes].filter((n) => n.nodeType === 3).map((n) => n.textContent), e.getAttribute('title') ?? ''])
+  .filter((text) => /\\d\\.\\d(?!\\d\\d(\\D|$))/.test(text))"""
+
+HALO = """(e) => [getComputedStyle(e).paintOrder, getComputedStyle(e).stroke,
+  getComputedStyle(e.ownerSVGElement.querySelector('.paper')).fill]"""
 
 UNNAMED = """() => [...document.querySelectorAll('a, button, input:not([type=hidden]), select, textarea')]
   .filter((e) => !(e.labels?.length || e.textContent.trim() || e.title || e.ariaLabel)).map((e) => e.outerHTML)"""

@@ -5,6 +5,7 @@ const box = document.getElementById("strip");
 const measure = document.getElementById("measure");
 const SVG = "http://www.w3.org/2000/svg";
 const strip = () => box.querySelector("svg");
+const decimal = (value) => document.documentElement.lang === "en" ? value.toFixed(2) : value.toFixed(2).replace(".", ",");
 const kept = (name) => localStorage.getItem(`ecg-${name}`);
 
 /** Places on the drawing, in millimetres, of a pointer. */
@@ -62,7 +63,7 @@ class Calipers {
     }
     const { ms, mv } = this.reading();
     const rate = ms > 0 ? ` (${Math.round(60000 / ms)} ${JSON.parse(measure.dataset.words).bpm})` : "";
-    const text = `${Math.round(ms)} ms${rate} · ${mv.toFixed(2)} mV`;
+    const text = `${Math.round(ms)} ms${rate} · ${decimal(mv)} mV`;
     add("text", { class: "caliper-text", x: Math.min(Math.max(a.x, b.x) + 1, width - 52), y: Math.max(8, Math.min(a.y, b.y) - 1) }).textContent = text;
     svg.append(group);
     measure.value = text;

@@ -11,6 +11,7 @@ from api.ui.drawing import Curve, Drawing, Text, runs
 from api.ui.i18n import LANGUAGES, Words, catalogue, choose_language
 from api.ui.page import local_path, with_query
 from api.ui.paper import GAINS_MM_MV, SPEEDS_MM_S, Paper
+from api.ui.report import fit_on_page
 from api.ui.signal import Signal
 from api.ui.strip import MARGIN_MM, Beat, Explained, StripContent, draw_strip, heat_bars
 from api.ui.strip import Words as StripWords
@@ -57,6 +58,20 @@ def test_a_strip_is_to_scale(speed: float, gain: float) -> None:
     pulse = places(next(e.get("d", "") for e in root.iter(f"{SVG}path") if e.get("class") == "pulse"))
     assert np.ptp(pulse[:, 1]) == pytest.approx(gain, abs=0.02)
     assert pulse[4, 0] - pulse[1, 0] == pytest.approx(0.2 * speed, abs=0.02)
+
+
+@pytest.mark.parametrize(("n_leads", "gain", "height"), [(2, 10, 139), (12, 5, 240)])
+def test_a_strip_of_many_leads_fits_on_a_page(n_leads: int, gain: int, height: float) -> None:
+    mv = np.zeros((720, n_leads), np.float32)
+    mv[100], mv[200] = 2.5, -2.5
+
+    def draw(paper: Paper) -> Drawing:
+        leads = [f"L{i}" for i in range(n_leads)]
+        return draw_strip(StripContent(0, 4, Signal(0.0, 180.0, mv), leads), paper, StripWords("strip", "", ""))
+
+    sheet = fit_on_page(draw, n_leads)
+    assert sheet.facts["gain"] == f"{gain}"
+    assert sheet.height == pytest.approx(height, abs=0.1)
 
 
 def test_gaps_in_the_signal_are_gaps_on_paper() -> None:
@@ -182,7 +197,10 @@ def test_numbers_and_times_are_written_as_in_the_language() -> None:
     assert [Words(code).number(1234.5) for code in LANGUAGES] == ["1,234.5", "1.234,5"]
     assert Words("en")("report.episode_beats", n=1) == "one flagged beat"
     assert Words("pt")("report.episode_beats", n=1200) == "1.200 batimentos assinalados"
-    assert Words("en").duration(3725.46, fraction=True) == "1:02:05.5"
+    assert [Words(code).duration(3725.46, fraction=True) for code in LANGUAGES] == ["1:02:05.5", "1:02:05,5"]
+    assert [Words(code).plain(12.5) for code in LANGUAGES] == ["12.5", "12,5"]
+    assert [Words(code).length(2.34) for code in LANGUAGES] == ["2.3 s", "2,3 s"]
+    assert [Words("en").length(seconds) for seconds in (59.94, 59.96, 3725.0)] == ["59.9 s", "0:01:00", "1:02:05"]
 
 
 @pytest.mark.parametrize(
