@@ -1,6 +1,7 @@
 """`python -m pipelines.bootstrap`: what an installation needs before it can answer: recordings, and a model."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Annotated
 
 import httpx
@@ -28,37 +29,74 @@ from warehouse.store.records import Release
 _SIMULATED_S = 600.0
 
 
+class Step(StrEnum):
+    """Half of the work, for who gives each half a database user of its own."""
+
+    RECORDINGS = "recordings"
+    MODEL = "model"
+
+
 def main(
+    step: Annotated[
+        Step | None,
+        typer.Argument(help="Only recordings (as the database user ecg_ingest), or only the model (as ecg_trainer)."),
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")
     ] = None,
 ) -> None:
     """Ingest the recordings that `bootstrap.source` names; train and push a first model when there is none.
 
-    For the start of a stack: run again, it adds what is new in bootstrap.folder and changes nothing else. At its end
-    models.config is there, which a model server starts with.
+    For the start of a stack: run again, it adds what is new in bootstrap.folder and changes nothing else. At the end of
+    its second step models.config is there, which a model server starts with.
 
     Exit codes: 0 there is a model to serve, 2 bad configuration, 3 recordings cannot be used, 4 the first model was
     not blessed, 5 a database, the disk or PhysioNet is not available.
     """
     settings = load_settings(profile)
     with open_stores(settings.warehouse_url, settings.results_url, settings.data_dir) as stores:
-        release = bootstrap(settings, stores)
-    cli.note(f"Version {release.stable} serves.")
+        if step is not Step.MODEL:
+            first_recordings(settings, stores)
+        if step is not Step.RECORDINGS:
+            cli.note(f"Version {first_model(settings, stores).stable} serves.")
 
 
-def bootstrap(settings: Settings, stores: Stores) -> Release:
-    """Does what is missing; returns the release that serves.
+def first_recordings(settings: Settings, stores: Stores) -> None:
+    """Ingests the configured source as long as no model serves; a folder always.
 
     Raises:
         ConfigurationError: the source is a folder, and none is named.
-        DataInvalidError: nothing of the source could be ingested, or it is too little to train on.
-        NotBlessedError: the first model did not pass its gates.
+        DataInvalidError: nothing of the source could be ingested, and there is nothing to train on.
         UnavailableError: a database, the disk or PhysioNet.
     """
+    serves = _release(stores) is not None
+    if serves and settings.bootstrap.source != "folder":
+        return
+    sources, failures, splits = _sources(settings)
+    report = ingest(sources, settings, stores, failures=failures, splits_by_name=splits)
+    for failure in report.failures:
+        cli.note(f"Not ingested: {failure}")
+    cli.note(
+        f"{settings.bootstrap.source}: {report.added} recordings added, {report.unchanged} unchanged, "
+        f"{report.failed} failed"
+    )
+    if not serves and not stores.warehouse.totals(settings.features.digest)["windows"]:
+        raise DataInvalidError(
+            f"bootstrap.source {settings.bootstrap.source}",
+            "gave no window to train on",
+            "Name a folder of recordings in bootstrap.folder, or set bootstrap.source to physionet or simulator.",
+        )
+
+
+def first_model(settings: Settings, stores: Stores) -> Release:
+    """Trains and pushes a model when none serves; returns the release that does.
+
+    Raises:
+        DataInvalidError: it is too little to train on.
+        NotBlessedError: the first model did not pass its gates.
+        UnavailableError: a database or the disk.
+    """
     release = _release(stores)
-    if release is None or settings.bootstrap.source == "folder":
-        _ingest(settings, stores, must_have_some=release is None)
     if release is None:
         train(settings, stores)
         release = stores.results.release()
@@ -71,23 +109,6 @@ def _release(stores: Stores) -> Release | None:
         return stores.results.release()
     except ModelUnavailableError:
         return None
-
-
-def _ingest(settings: Settings, stores: Stores, *, must_have_some: bool) -> None:
-    sources, failures, splits = _sources(settings)
-    report = ingest(sources, settings, stores, failures=failures, splits_by_name=splits)
-    for failure in report.failures:
-        cli.note(f"Not ingested: {failure}")
-    cli.note(
-        f"{settings.bootstrap.source}: {report.added} recordings added, {report.unchanged} unchanged, "
-        f"{report.failed} failed"
-    )
-    if must_have_some and not stores.warehouse.totals(settings.features.digest)["windows"]:
-        raise DataInvalidError(
-            f"bootstrap.source {settings.bootstrap.source}",
-            "gave no window to train on",
-            "Name a folder of recordings in bootstrap.folder, or set bootstrap.source to physionet or simulator.",
-        )
 
 
 def _sources(settings: Settings) -> tuple[Sequence[Source], Sequence[SourceError], Mapping[str, str]]:
@@ -110,7 +131,7 @@ def _sources(settings: Settings) -> tuple[Sequence[Source], Sequence[SourceError
         raise type(error)(
             error.subject,
             error.problem,
-            "Set ECG_BOOTSTRAP__SOURCE to folder (with ECG_BOOTSTRAP__FOLDER), or to simulator to try things.",
+            "Set bootstrap.source (STACK_SOURCE of docker-compose.yml) to folder, or to simulator to try things.",
         ) from error
     return *find_sources([str(cache / name) for name in SPLITS]), SPLITS
 

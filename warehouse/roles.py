@@ -129,7 +129,7 @@ def _grant(connection: sa.Connection, role: str, grants: Grants) -> None:
         for pattern, privileges in grants.writes.items():
             if fnmatch.fnmatchcase(table, pattern):
                 connection.execute(sa.text(f"GRANT {privileges} ON {table} TO {role}"))
-    if grants.writes:
+    if any("INSERT" in privileges for privileges in grants.writes.values()):
         connection.execute(sa.text(f'GRANT USAGE ON ALL SEQUENCES IN SCHEMA "{schema}" TO {role}'))
     for function in grants.functions:
         connection.execute(sa.text(f"GRANT EXECUTE ON FUNCTION {function} TO {role}"))

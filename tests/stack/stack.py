@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shlex
 import socket
 import subprocess
 import time
@@ -25,7 +26,12 @@ class Stack:
     Args:
         folder: for its secrets and its .env.
         settings: further lines of its .env.
+
+    Attributes:
+        cold_start_s: from `up`, with nothing there but images, to the first results.
     """
+
+    cold_start_s: float
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.name = f"ecg-test-{os.getpid()}"
@@ -46,23 +52,28 @@ class Stack:
 
     # --- compose -----------------------------------------------------------------------------------------------------
 
-    def compose(self, *arguments: str, timeout_s: float = 120) -> str:
-        """Runs `docker compose ...`; its standard output."""
+    def compose(self, *arguments: str, redirect: str = "", timeout_s: float = 120) -> str:
+        """Runs `docker compose ...`, redirected as a shell would; its standard output."""
         whole = ("docker", "compose", "--project-name", self.name, "--env-file", str(self._env_file), *arguments)
-        return run(*whole, timeout_s=timeout_s)
+        return run("sh", "-c", f"{shlex.join(whole)} {redirect}", timeout_s=timeout_s)
 
-    def up(self, timeout_s: float) -> None:
+    def up(self, timeout_s: float, *options: str) -> None:
         """Starts everything; returns when what ends has ended and the rest was started."""
-        self.compose("up", "--detach", "--no-build", "--quiet-pull", timeout_s=timeout_s)
+        self.compose("up", "--detach", "--no-build", "--quiet-pull", *options, timeout_s=timeout_s)
+
+    def command(self, *command: str, redirect: str = "") -> str:
+        """Runs a command as docs/operations.md does, `docker compose run --rm run ...`; its standard output."""
+        return self.compose("run", "--rm", "--no-TTY", "run", *command, redirect=redirect, timeout_s=300)
 
     def down(self, *, with_data: bool) -> None:
         """Takes everything down; keeps what it logged in build/compose-test."""
         REPORT.mkdir(parents=True, exist_ok=True)
         for service in self.services():
-            (REPORT / f"{service}.log").write_text(self.compose("logs", "--no-color", "--no-log-prefix", service))
-        self.compose(
-            "down", "--timeout", "20", *(["--volumes", "--remove-orphans"] if with_data else []), timeout_s=300
-        )
+            with (REPORT / f"{service}.log").open("a") as log:  # after what it logged before it was last taken down
+                log.write(self.compose("logs", "--no-color", "--no-log-prefix", service))
+        # Of a profile that is not named, the volumes stay: those of the backups, which `run` alone has.
+        with_all = ["--volumes", "--remove-orphans"] if with_data else []
+        self.compose("--profile", "cpu", "--profile", "tools", "down", "--timeout", "20", *with_all, timeout_s=300)
 
     def secret_files(self, *kinds: str) -> list[Path]:
         return sorted(path for path in self._secrets.iterdir() if path.name.endswith(kinds))

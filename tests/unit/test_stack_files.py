@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 STACK = yaml.safe_load(COMPOSE)
 SERVICES = STACK["services"]
-ONE_SHOTS = ("migrate", "roles", "bootstrap", "first-key", "run")
+ONE_SHOTS = ("migrate", "roles", "recordings", "bootstrap", "first-key", "run")
 DOCKERFILES = sorted(ROOT.glob("Dockerfile.*"))
 
 

@@ -15,7 +15,7 @@ class Grants:
     Attributes:
         reads: every table may be read, but for those in `hidden`; of those in `columns` only the columns that are not
             named there.
-        writes: privileges by table; a name that ends with * stands for all tables that begin so.
+        writes: further privileges by table; a name that ends with * stands for all tables that begin so.
         functions: it may call.
     """
 
@@ -55,14 +55,14 @@ _INGESTED: Final = (
 #: Who owns the tables migrates, makes keys, releases, erases and backs up. The processes that run need no more than:
 ROLES: Final[Mapping[str, Role]] = {
     "ecg_ingest": Role(
-        "python -m warehouse.ingest, warehouse.uploads",
+        "python -m warehouse.ingest, warehouse.uploads, pipelines.bootstrap recordings",
         Grants(
             reads=True, hidden=("labels",), writes=dict.fromkeys(_INGESTED, READ_WRITE), functions=("make_partition",)
         ),
-        Grants(),
+        Grants(writes={"releases": "SELECT"}),  # whether an installation still has to be given its first recordings
     ),
     "ecg_trainer": Role(
-        "python -m pipelines.train, pipelines.retrain, pipelines.skew",
+        "python -m pipelines.train, pipelines.retrain, pipelines.skew, pipelines.bootstrap model",
         Grants(reads=True, hidden=("uploads",), writes={"data_spans": READ_WRITE, "labels": READ_WRITE}),
         Grants(
             reads=True,
