@@ -20,7 +20,8 @@ def save_curated(inferred: Path, curated: Path, spec: FeatureSpec) -> None:
     """Writes version 1 of the curated schema from an inferred one.
 
     Every feature must be there in every window, with the geometry's length; values must be finite and within what
-    the store can hold; categories are the contract's, not those that one run happened to see.
+    the store can hold; categories are the contract's, not those that one run happened to see. Text stays text, also
+    where that run happened to see numbers alone: MIT-BIH's recordings are called 100 to 234, others are not.
     """
     schema = tfdv.load_schema_text(str(inferred))
     schema.ClearField("string_domain")
@@ -33,8 +34,8 @@ def save_curated(inferred: Path, curated: Path, spec: FeatureSpec) -> None:
         contract.LABEL_WEIGHT: (0.0, 1.0),
     }
     for feature in schema.feature:
-        feature.ClearField("domain")
-        feature.ClearField("string_domain")
+        if (inferred_domain := feature.WhichOneof("domain_info")) is not None:
+            feature.ClearField(inferred_domain)
         feature.presence.min_fraction = 1.0
         if feature.name in ranges:
             low, high = ranges[feature.name]

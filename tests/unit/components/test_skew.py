@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_data_validation as tfdv
 
+from components.schema import save_curated
 from components.skew import find_skew, serving_statistics
 from configs import contract
 from configs.contract import FeatureSpec
@@ -75,3 +76,17 @@ def test_a_number_that_is_none_breaks_the_schema(trained):
     tfdv.write_schema_text(schema, str(strict))
     found, _ = find_skew(trained[0], serving_statistics([(window_set, replace(block, rr=rr))]), strict)
     assert contract.RR in {skew.feature for skew in found if skew.problem}
+
+
+def test_recordings_that_are_called_by_numbers_do_not_keep_others_from_training(trained, tmp_path):
+    """MIT-BIH's are, and from these alone TFDV infers that a recording's name is a number."""
+    pairs = [recording(i) for i in range(3)]
+    numbered = [(replace(one, recording=str(100 + one.recording_id)), block) for one, block in pairs]
+    inferred = tfdv.infer_schema(serving_statistics(numbered))
+    (name,) = (feature for feature in inferred.feature if feature.name == contract.RECORDING)
+    assert name.HasField("int_domain")
+    tfdv.write_schema_text(inferred, str(tmp_path / "inferred.pbtxt"))
+    save_curated(tmp_path / "inferred.pbtxt", tmp_path / "v1" / "schema.pbtxt", SPEC)
+    curated = tfdv.load_schema_text(str(tmp_path / "v1" / "schema.pbtxt"))
+    anomalies = tfdv.validate_statistics(serving_statistics(pairs), curated).anomaly_info
+    assert contract.RECORDING not in anomalies, anomalies
