@@ -212,8 +212,9 @@ class ScoringSettings(_Section):
     thresholds: str = Field(
         "model",
         pattern="^(model|recording)$",
-        description="Verdicts by the model's threshold, the same for all; or by thresholds that follow the recording's "
-        "own unremarkable beats, so that noisy and quiet recordings ring about as often.",
+        description="Verdicts by the model's threshold, the same for all; or by thresholds that follow the recording: "
+        "its own unremarkable beats, or what reviewers said of ten or more of its beats. So noisy and quiet recordings "
+        "ring about as often.",
     )
 
 

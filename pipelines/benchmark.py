@@ -288,16 +288,16 @@ def _show(protocol: str, summary: Mapping[str, Result]) -> None:
     if "by_class" not in first:
         return
     presets = Table(
-        "preset",
-        *("false alarms", "sensitivity", "PPV", "within"),
-        *("own: false alarms", "sensitivity", "PPV", "within"),
-        title="Thresholds: the model's, and those that follow the recording; within: recordings within half and twice",
+        *("preset", "thresholds", "false alarms", "sensitivity", "PPV", "within"),
+        title="Thresholds: the model's, and those that follow the recording, before and after some of its beats were "
+        "reviewed; within: recordings within half and twice",
     )
+    within = "recordings_within_half_and_twice"
     for name, at in first["presets"].items():
-        own, within = first["own_thresholds"][name], "recordings_within_half_and_twice"
-        cells = [*(at[key] for key in ("false_alarm_rate", "sensitivity", "ppv")), first[within][name]]
-        cells += [own[key] for key in ("false_alarm_rate", "sensitivity", "ppv", within)]
-        presets.add_row(f"{float(name):.0%}", *(_pair(cell, 3) for cell in cells))
+        by_reviews = {f"own, {n} reviewed": figures for n, figures in first["own_thresholds"][name].items()}
+        for whose, figures in {"model": at | {within: first[within][name]}, **by_reviews}.items():
+            cells = [figures[key] for key in ("false_alarm_rate", "sensitivity", "ppv", within)]
+            presets.add_row(f"{float(name):.0%}", whose, *(_pair(cell, 3) for cell in cells))
     cli.show(presets)
     title, rates = next(iter(summary)), list(first["presets"])
     classes = Table("class", "beats", "ROC-AUC", *(f"sens. at {float(rate):.0%}" for rate in rates), title=title)

@@ -22,7 +22,7 @@ from configs import contract
 from configs.contract import FeatureSpec
 from configs.settings import TrainingSettings
 from pipelines.benchmark_data import Dataset
-from warehouse.signal.alarm_rate import own_thresholds
+from pipelines.benchmark_thresholds import threshold_figures
 from warehouse.signal.ecg import FloatArray
 
 _BATCH = 4096
@@ -124,28 +124,8 @@ def judge(data: Dataset, score: npt.NDArray[np.floating[Any]]) -> dict[str, Any]
         key: float(np.mean([float(key) / 2 <= rate[key] <= float(key) * 2 for rate in rates]))
         for key in result["presets"]
     }
-    result["own_thresholds"] = _own_thresholds(data, score)
+    result["own_thresholds"] = threshold_figures(data, score)
     return result
-
-
-def _own_thresholds(data: Dataset, score: FloatArray) -> dict[str, Any]:
-    """By preset: sensitivity, PPV and false alarms by thresholds that follow each recording, and how even they are."""
-    found = {}
-    for rate in PRESETS:
-        flagged = np.zeros(len(data), np.bool_)
-        for name in np.unique(data.recording):
-            rows = np.flatnonzero(data.recording == name)
-            rows = rows[np.argsort(data.r_peak_s[rows], kind="stable")]
-            own = score[rows].astype(np.float32)
-            flagged[rows] = own >= own_thresholds(own, rate)
-        rates = [
-            flagged[(data.recording == name) & ~data.anomalous].mean()
-            for name in np.unique(data.recording[~data.anomalous])
-        ]
-        found[f"{rate:g}"] = _at(data.anomalous, flagged.astype(np.float32), 0.5) | {
-            "recordings_within_half_and_twice": float(np.mean([rate / 2 <= one <= rate * 2 for one in rates]))
-        }
-    return found
 
 
 def _against_normals(data: Dataset, score: FloatArray, name: str) -> tuple[npt.NDArray[np.bool_], FloatArray]:

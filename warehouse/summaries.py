@@ -6,6 +6,7 @@ import numpy as np
 
 from configs.settings import ScoringSettings
 from warehouse.signal.alarm_rate import own_thresholds
+from warehouse.signal.reviewed_threshold import beats_to_review
 from warehouse.store.records import ModelVersion, WindowSet
 from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
@@ -57,3 +58,17 @@ def apply_own_thresholds(warehouse: Warehouse, results: Results, model: ModelVer
     block = warehouse.read_windows(warehouse.feature_spec(model.feature_version), new.tolist())
     results.decide_anew(model.model_version, window_set, scored["window_id"], threshold, block)
     return int((verdict != scored["verdict"]).sum())
+
+
+def beats_for_threshold(results: Results, model: ModelVersion, window_set: WindowSet, n: int) -> tuple[list[int], int]:
+    """Which of a recording's beats to review so that its own threshold is right (see `warehouse.signal.alarm_rate`).
+
+    Returns:
+        Window ids of at most n beats that nobody reviewed, and how many were called normal or anomalous so far.
+    """
+    scored = results.scores_in_order(model.model_version, window_set)
+    if not len(scored["score"]):
+        return [], 0
+    reviewed = scored["reviewed"].astype(np.int8)
+    rows = beats_to_review(scored["score"], reviewed, scored["asked"], 10.0**-model.threshold, n)
+    return scored["window_id"][rows].tolist(), int(np.count_nonzero(reviewed))

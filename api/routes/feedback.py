@@ -1,6 +1,7 @@
 """What reviews say of a model, and which beats to review next."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
@@ -10,7 +11,16 @@ from api.estimates import precision_of, recall_of
 from api.listings import model_of
 from api.openapi import answers
 from api.queries import MAX_ID
-from api.schemas.statistics import ErrorAnalysis, Performance, Sample, SampledBeat, ThresholdPreview
+from api.schemas.statistics import (
+    CalibrationBeats,
+    ErrorAnalysis,
+    Performance,
+    Sample,
+    SampledBeat,
+    ThresholdPreview,
+)
+from warehouse.signal.reviewed_threshold import LEAST_REVIEWS
+from warehouse.summaries import beats_for_threshold
 
 ModelVersion = Annotated[int | None, Query(ge=1, le=MAX_ID, description="The stable one when left out.", examples=[1])]
 
@@ -83,13 +93,39 @@ def sample_beats(
     rows = services.stores.results.random_beats(version, principal.site, n, flagged=flagged, seed=chosen)
     return Sample(
         model_version=version,
-        items=[
-            SampledBeat(
-                window_id=row["window_id"],
-                recording_id=row["recording_id"],
-                time=utc(row["recorded_at"]),
-                score=row["score"],
-            )
-            for row in rows
-        ],
+        items=[_beat(row) for row in rows],
+    )
+
+
+@router.get("/calibration", responses=answers(404, 422, 503))
+def beats_to_calibrate(
+    services: ServicesDep,
+    principal: Reviewer,
+    recording_id: Annotated[int, Query(ge=1, le=MAX_ID, description="Whose threshold.", examples=[1])],
+    n: Annotated[int, Query(ge=1, le=20, description="Beats at most; the next depend on these.", examples=[1])] = 1,
+    model_version: ModelVersion = None,
+) -> CalibrationBeats:
+    """Beats of a recording to review so that its own threshold is right. They are no random sample.
+
+    `scoring.thresholds: recording` takes thresholds from these reviews: `python -m pipelines.score --recalibrate`.
+    """
+    model, stores = model_of(services, model_version), services.stores
+    window_set = stores.warehouse.window_set_of(recording_id, model.feature_version, site=principal.site)
+    window_ids, reviewed = beats_for_threshold(stores.results, model, window_set, n)
+    rows = [stores.results.score_of(model.model_version, window_id) for window_id in window_ids]
+    return CalibrationBeats(
+        model_version=model.model_version,
+        recording_id=recording_id,
+        reviewed=reviewed,
+        needed=LEAST_REVIEWS,
+        items=[_beat(row) for row in rows if row is not None],
+    )
+
+
+def _beat(row: Mapping[str, Any]) -> SampledBeat:
+    return SampledBeat(
+        window_id=row["window_id"],
+        recording_id=row["recording_id"],
+        time=utc(row["recorded_at"]),
+        score=row["score"],
     )

@@ -104,3 +104,13 @@ class Sample(Response):
 
     model_version: ModelVersionNumber
     items: list[SampledBeat]
+
+
+class CalibrationBeats(Response):
+    """The beats of a recording whose reviews tell most about its own threshold, those that tell most first."""
+
+    model_version: ModelVersionNumber
+    recording_id: int = Field(examples=[1])
+    reviewed: int = Field(description="Its beats that were called normal or anomalous so far.", examples=[4])
+    needed: int = Field(description="From so many on its threshold is taken from them.", examples=[10])
+    items: list[SampledBeat] = Field(description="None left: all that could tell were asked about.")

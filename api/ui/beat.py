@@ -22,6 +22,7 @@ from configs.errors import NotFoundError, RequestError
 from warehouse.signal.ecg import AamiClass
 from warehouse.store.records import Opinion
 from warehouse.store.review_state import CAUSES, LABELS_OF, VERDICTS
+from warehouse.summaries import beats_for_threshold
 
 MAX_COMMENT: Final = 2000
 SHOWN_REVIEWS: Final = 50
@@ -38,12 +39,14 @@ def anomaly(
     listing: WorkListDep,
     undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     sampled: Annotated[str, Query(max_length=3)] = "",
+    calibrating: Annotated[str, Query(max_length=3)] = "",
 ) -> HTMLResponse:
     """The strip and the review of one beat.
 
     Args:
         undo: a review just given, which can be taken back.
         sampled: "yes" for a beat of the random sample.
+        calibrating: "yes" for a beat that is asked about for its recording's threshold.
     """
     services, row = page.services, _row(page, anomaly_id)
     opened = open_recording(services, cache_of(page), row["recording_id"], page.reader.site, row["model_version"])
@@ -57,7 +60,7 @@ def anomaly(
     at = int(np.flatnonzero(pictures.block.window_id == row["window_id"])[0])
     return page.html(
         "beat.html", row=row, opened=opened, pictures=pictures, anomaly_id=anomaly_id, listing=listing, undo=undo,
-        sampled=sampled == "yes",
+        sampled=sampled == "yes", calibrating=calibrating == "yes",
         reasons=reasons_of(page, row),
         before=before, after=after, verdicts=VERDICTS, labels_of=LABELS_OF, causes=CAUSES,
         reviews=results.reviews(page.reader.site, window_id=row["window_id"], limit=SHOWN_REVIEWS),
@@ -79,6 +82,8 @@ def review(page: PageDep, anomaly_id: AnomalyId, listing: WorkListDep, form: For
     else:
         added = review_beat(stores, page.reader.site, row["window_id"], opinion)
     path = "/ui/sample" if opinion.sampled else f"/ui/anomalies/{after}" if after else "/ui"
+    if form.get("calibrating") == "yes":
+        path = f"/ui/recordings/{row['recording_id']}/calibration"
     response = see_other(with_query(path, listing.query(), undo=added[0]["review_id"]))
     response.background = BackgroundTask(deliver, stores)
     return response
@@ -110,6 +115,22 @@ def sample(page: PageDep, undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = 
     if not rows:
         return see_other("/ui/analysis")
     return see_other(with_query(f"/ui/anomalies/{version}-{rows[0]['window_id']}", sampled="yes", undo=undo))
+
+
+@router.get("/ui/recordings/{recording_id}/calibration")
+def calibration(
+    page: PageDep,
+    recording_id: Annotated[int, Path(ge=1, le=MAX_ID)],
+    undo: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+) -> Response:
+    """The beat whose review tells most about a recording's own threshold; the recording, when none is left."""
+    page.reader.require(REVIEW)
+    stores, model = page.services.stores, page.services.models.stable()
+    window_set = stores.warehouse.window_set_of(recording_id, model.feature_version, site=page.reader.site)
+    chosen, _ = beats_for_threshold(stores.results, model, window_set, 1)
+    if not chosen:
+        return see_other(f"/ui/recordings/{recording_id}")
+    return see_other(with_query(f"/ui/anomalies/{model.model_version}-{chosen[0]}", calibrating="yes", undo=undo))
 
 
 def _row(page: Page, anomaly_id: str) -> dict[str, Any]:

@@ -405,6 +405,14 @@ def test_feedback_from_reviews(world: World, settings: Settings) -> None:
                 **about,
             }
             assert client.post("/reviews", json=body).status_code == 201
+        about_it = {"recording_id": window_set.recording_id, "n": 3, **about}
+        calibration = client.get("/feedback/calibration", params=about_it).json()
+        assert (calibration["reviewed"], calibration["needed"]) == (8 + 20, 10)  # artefacts tell nothing
+        seen = {one["window_id"] for one in sample} | {int(one["id"].split("-")[1]) for one in found[:10]}
+        assert len(calibration["items"]) == 3
+        assert not seen & {one["window_id"] for one in calibration["items"]}
+        nowhere = client.get("/feedback/calibration", params={**about_it, "recording_id": 987654})
+        assert nowhere.status_code == 404
         performance = client.get("/feedback/performance", params=about).json()
         counts = {
             name: performance[name] for name in ("flagged", "unflagged", "confirmed", "rejected", "missed", "passed")

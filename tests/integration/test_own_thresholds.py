@@ -10,7 +10,7 @@ from warehouse.signal.alarm_rate import own_thresholds
 from warehouse.store import Stores
 from warehouse.store import tables as t
 from warehouse.store.records import Beat, Opinion
-from warehouse.summaries import SummaryRules, apply_own_thresholds, summarise
+from warehouse.summaries import SummaryRules, apply_own_thresholds, beats_for_threshold, summarise
 
 pytestmark = pytest.mark.integration
 
@@ -66,3 +66,33 @@ def test_a_quiet_recording_gets_anomalies_that_the_model_did_not_flag(stores: St
     row = found[int(block.window_id[700])]
     assert (row["r_peak_s"], row["label"], row["lead"]) == (block.r_peak_s[700], "N", "MLII")
     assert row["score"] == pytest.approx(1.2)
+
+
+def test_thresholds_from_the_beats_that_are_worth_a_review(stores: Stores) -> None:
+    run, window_set = add_model(stores, 80), add_recording(stores, "very noisy", 1200)
+    block, results = read(stores, window_set), stores.results
+    model, rate = results.models(80)[0], 10**-1.5
+    random = np.random.default_rng(3)
+    score, ectopic = random.exponential(1.0, 1200).astype(np.float32), np.arange(1200) % 8 == 3
+    score[ectopic] = random.normal(3.5, 0.4, ectopic.sum())
+    results.write_scores(run, 80, window_set, block, scored(score))
+    rules = SummaryRules(gap_beats=1, own_thresholds=True)
+    summarise(stores.warehouse, results, 80, window_set, rules)
+    before = np.array([row["verdict"] for row in table(results, t.scores, 80)])
+    assert before[~ectopic].mean() > 2 * rate  # what scores beyond other people's normal beats was not learnt from
+
+    (unsure,), n = beats_for_threshold(results, model, window_set, 1)
+    assert n == 0
+    beat = Beat(unsure, window_set.recording_id, float(score[block.window_id == unsure][0]), False)
+    results.add_reviews("main", [beat], Opinion("ana", "reviewer", 80, "unsure"))
+    for asked in range(30):
+        (chosen,), n = beats_for_threshold(results, model, window_set, 1)
+        assert (chosen != unsure, n) == (True, asked)
+        at = int(np.flatnonzero(block.window_id == chosen)[0])
+        beat = Beat(chosen, window_set.recording_id, float(score[at]), bool(before[at]))
+        results.add_reviews("main", [beat], Opinion("ana", "reviewer", 80, "confirm" if ectopic[at] else "reject"))
+    summarise(stores.warehouse, results, 80, window_set, rules)
+    after = np.array([row["verdict"] for row in table(results, t.scores, 80)])
+    assert rate / 2 <= after[~ectopic].mean() <= 2 * rate
+    assert after[ectopic].mean() > 0.5
+    assert len({a["threshold"] for a in table(results, t.anomalies, 80)}) == 1

@@ -182,7 +182,8 @@ def test_review_by_keyboard_alone(page: Page, site: Site) -> None:
 def test_a_whole_episode_is_reviewed_and_undone_at_once(new_stores: Callable[[], Stores]) -> None:
     stores = new_stores()
     (source,) = simulate_cohort(1, duration_s=40, sampling_rate_hz=250, seed=4)
-    add_scores(stores, add_model(stores), add_source(stores, source, "run"), every=2)  # one long episode
+    window_set = add_source(stores, source, "run")
+    add_scores(stores, add_model(stores), window_set, every=2)  # one long episode
     with serving(stores, Clock()) as client:
         path = re.findall(r"/ui/anomalies/[\d-]+", client.get("/ui").text)[0]
         n = int(re.findall(r"all (\d+) beats of the episode", client.get(path).text)[0])
@@ -192,6 +193,21 @@ def test_a_whole_episode_is_reviewed_and_undone_at_once(new_stores: Callable[[],
         assert stores.results.review_counts(1, "main") == {"unreviewed": 0, "confirmed": n}
         client.post(f"/ui/reviews/{answer.headers['location'].split('=')[1]}/undo", data={})
         assert stores.results.review_counts(1, "main") == {"unreviewed": n}
+
+        # the beats that tell most about the recording's threshold, one after the other
+        start, asked = f"/ui/recordings/{window_set.recording_id}/calibration", []
+        assert start in client.get(f"/ui/recordings/{window_set.recording_id}").text
+        path = start
+        for verdict in ("reject", "unsure", "confirm"):
+            beat = client.get(path).headers["location"]
+            asked.append(re.findall(r"/ui/anomalies/1-(\d+)\?calibrating=yes", beat)[0])
+            assert 'name="calibrating" value="yes"' in client.get(beat).text
+            form = {"verdict": verdict, "calibrating": "yes"}
+            path = client.post(f"/ui/anomalies/1-{asked[-1]}/review", data=form).headers["location"]
+            assert path.startswith(f"{start}?undo=")
+        assert len(set(asked)) == 3
+        assert not any(row["sampled"] for row in stores.results.reviews("main"))
+        assert client.get("/ui/recordings/999999/calibration").status_code == 404
 
 
 # --- strip -----------------------------------------------------------------------------------------------------------

@@ -7,13 +7,19 @@ lately, with a few beats of the population's distribution added, which is all th
 
 Only the past is used and only scores are, so scores that come in one by one and scores that come all at once give the
 same thresholds. Beats that hardly any normal beat reaches are never learnt from: an hour of ectopy does not raise its
-own threshold. docs/benchmark.md has what it gains and what it costs.
+own threshold.
+
+Scores alone cannot tell a noisy normal beat from a slight anomaly; a few reviews can. Once a recording has
+`LEAST_REVIEWS` of them it has one threshold, from all its scores and reviews (see `reviewed_threshold`), whenever they
+came. docs/benchmark.md has what either gains and what it costs.
 """
 
 import math
 
 import numpy as np
 import numpy.typing as npt
+
+from warehouse.signal.reviewed_threshold import LEAST_REVIEWS, Answers, reviewed_threshold
 
 #: Beats that a threshold is taken from: about seven minutes.
 WINDOW_BEATS = 500
@@ -28,15 +34,15 @@ STEP_BEATS = 16
 def own_thresholds(
     score: npt.NDArray[np.float32],
     false_alarm_rate: float,
-    reviewed: npt.NDArray[np.int8] | None = None,
+    reviewed: Answers | None = None,
 ) -> npt.NDArray[np.float32]:
     """The threshold that applies to each beat of a recording.
 
     Args:
         score: float32 (n,), -log10 tail probabilities, in the order of time.
         false_alarm_rate: share of normal beats that may be flagged, in (0, 1).
-        reviewed: int8 (n,): 1 where a reviewer called the beat normal, which is learnt from whatever it scored; -1
-            where one called it anomalous, which never is; 0 elsewhere. None: nothing was reviewed.
+        reviewed: int8 (n,): 1 where reviewers called the beat normal, -1 where anomalous, 0 where nobody said. None:
+            nothing was reviewed.
 
     Returns:
         float32 (n,): a beat is flagged when its score is at or above it.
@@ -46,10 +52,9 @@ def own_thresholds(
     """
     if not 0 < false_alarm_rate < 1:
         raise ValueError(f"false_alarm_rate must lie between 0 and 1, not {false_alarm_rate}")
-    learnt = score < -math.log10(REMARKABLE_SHARE)
-    if reviewed is not None:
-        learnt = (learnt | (reviewed > 0)) & (reviewed >= 0)
-    own = np.flatnonzero(learnt)
+    if reviewed is not None and np.count_nonzero(reviewed) >= LEAST_REVIEWS:
+        return np.full(len(score), reviewed_threshold(score, reviewed, false_alarm_rate), np.float32)
+    own = np.flatnonzero(score < -math.log10(REMARKABLE_SHARE))
     thresholds = np.empty(len(score), np.float32)
     for first in range(0, len(score), STEP_BEATS):
         seen = int(np.searchsorted(own, first))

@@ -13,9 +13,11 @@ from warehouse.store.window_block import WindowBlock
 
 _SCORES = """
 SELECT s.window_id, s.score, s.verdict,
-       CAST(CASE r.verdict WHEN 'reject' THEN 1 WHEN 'confirm' THEN -1 ELSE 0 END AS int2)
+       CAST(CASE WHEN r.label = 'artefact' THEN 0 WHEN r.verdict = 'reject' THEN 1 WHEN r.verdict = 'confirm' THEN -1
+            ELSE 0 END AS int2),
+       coalesce(r.status <> 'unreviewed', false)
 FROM scores s
-LEFT JOIN review_states r ON r.window_id = s.window_id AND r.label IS DISTINCT FROM 'artefact'
+LEFT JOIN review_states r ON r.window_id = s.window_id
 WHERE s.model_version = %(v)s AND s.window_id >= %(a)s AND s.window_id < %(b)s
 ORDER BY s.window_id
 """
@@ -25,12 +27,13 @@ class ThresholdQueries(ScoreQueries):
     """What deciding a recording's verdicts anew asks of the results, and writes into them."""
 
     def scores_in_order(self, model_version: int, window_set: WindowSet) -> dict[str, Array]:
-        """A recording's scores by time: window_id int64, score float32, verdict bool, reviewed int8, all (n,).
+        """A recording's scores by time: window_id int64, score float32, verdict, asked bool, reviewed int16, all (n,).
 
-        `reviewed` is 1 where reviewers rejected the anomaly (the beat is normal), -1 where they confirmed it, else 0.
+        `reviewed` is 1 where reviewers rejected the anomaly (the beat is normal), -1 where they confirmed it, else 0;
+        `asked` is true where they said anything, also that they are unsure, disagree, or that it is no beat.
         """
         first, stop = window_set.id_range(0, t.MAX_BEATS)
-        kinds = {"window_id": "int8", "score": "float4", "verdict": "bool", "reviewed": "int2"}
+        kinds = {"window_id": "int8", "score": "float4", "verdict": "bool", "reviewed": "int2", "asked": "bool"}
         with self.transaction() as connection:
             return copy_out(
                 connection,

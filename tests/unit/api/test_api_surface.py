@@ -54,6 +54,7 @@ OPERATIONS = {
     ("get", "/feedback/errors"): "get_error_analysis",
     ("get", "/feedback/threshold"): "preview_threshold",
     ("get", "/feedback/sample"): "sample_beats",
+    ("get", "/feedback/calibration"): "beats_to_calibrate",
     ("post", "/score"): "score",
     ("get", "/exports/anomalies"): "export_anomalies",
     ("get", "/exports/reviews"): "export_reviews",

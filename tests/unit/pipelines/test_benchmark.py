@@ -63,6 +63,18 @@ def test_each_recording_has_its_own_false_alarms():
         "0.01": 1.0, "0.03": 1.0, "0.05": 1.0, "0.1": 1.0}}  # fmt: skip
 
 
+def test_reviews_make_false_alarms_of_a_noisy_recording_as_even_as_asked_for():
+    random = np.random.default_rng(1)
+    noisy, quiet = dataset("N" * 900 + "V" * 100, "a"), dataset("N" * 1000, "b")
+    score = np.concatenate([random.exponential(0.8, 900), random.normal(5, 0.5, 100), random.exponential(0.1, 1000)])
+    figures = judge(join([noisy, quiet]), score.astype(np.float32))["own_thresholds"]["0.05"]
+    assert list(figures) == ["0", "10", "20", "30", "50"]
+    assert figures["0"]["false_alarm_rate"] > 0.06
+    assert 0.04 < figures["30"]["false_alarm_rate"] < 0.06
+    assert figures["30"]["recordings_within_half_and_twice"] == 1.0
+    assert figures["30"]["sensitivity"] > 0.95
+
+
 def test_the_threshold_lies_in_the_middle_of_the_gap():
     assert best_threshold(np.array([False, False, True, True]), np.array([0.0, 1.0, 3.0, 4.0])) == 2.0
     assert best_threshold(np.array([False, False]), np.array([0.0, 1.0])) > 1.0
