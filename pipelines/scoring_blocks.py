@@ -1,5 +1,6 @@
 """What scoring does with a block: take it from the queue, read it, and commit its scores. No Beam."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,15 @@ OnStage = Callable[[str, float], None]
 
 #: Blocks that are read ahead of the model, and that wait behind it to be written: two keep it busy, more cost memory.
 AHEAD = 2
+
+
+def leave_a_core() -> None:
+    """Has TensorFlow, where it is not loaded yet, take all cores but one, unless the environment says otherwise.
+
+    PostgreSQL, the reader and the writer want that one at the same moment; and a sum that is shared by as many threads
+    as there are cores waits for the one that has to.
+    """
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, len(os.sched_getaffinity(0)) - 1)))
 
 
 @dataclass(frozen=True)
@@ -211,6 +221,7 @@ class BlockWriter:
             shadow=self._job.shadow,
             work=unscored.first_id,
             model_seconds=scored.model_seconds,
+            gap_beats=self._job.rules.gap_beats,
         )
         self._summarise_if_complete(unscored.window_set)
         self._on_stage("commit", time.perf_counter() - started)

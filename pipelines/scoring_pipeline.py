@@ -4,6 +4,7 @@ Its elements are turns at the queue, so that workers that are faster take more. 
 commits behind it: the three overlap.
 """
 
+import gc
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -76,7 +77,9 @@ class BlockModelHandler(ModelHandler[UnscoredBlock, ScoredBlock, ModelClient]):
         self._job = job
 
     def load_model(self) -> ModelClient:
-        return open_client(self._job.source)
+        client = open_client(self._job.source, warm_up=False)
+        gc.freeze()  # TensorFlow is a million objects that stay: no pause to look at each again
+        return client
 
     def run_inference(
         self, batch: Sequence[UnscoredBlock], model: ModelClient, inference_args: dict[str, Any] | None = None
@@ -87,6 +90,10 @@ class BlockModelHandler(ModelHandler[UnscoredBlock, ScoredBlock, ModelClient]):
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         return {"min_batch_size": 1, "max_batch_size": 1}
+
+    def get_num_bytes(self, batch: Sequence[UnscoredBlock]) -> int:
+        """For Beam's metrics; it would pickle each block to know."""
+        return sum(element.block.samples.nbytes + element.block.template.nbytes for element in batch)
 
     def get_metrics_namespace(self) -> str:
         return "ecg_scoring"

@@ -1,20 +1,28 @@
 """Speed of scoring: end to end over the bare model, at one and at sixteen times the data."""
 
+import contextlib
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sqlalchemy as sa
 
-from configs.settings import Settings
+from configs.settings import Settings, load_settings
 from pipelines.score import model_source, score
+from pipelines.scoring_blocks import leave_a_core
 from serving.connect import open_client
 from serving.model_client import ModelClient
 from warehouse.signal.ecg import RecordingHeader, WindowChunk, Windows
-from warehouse.store import Stores
+from warehouse.store import Stores, open_stores
 from warehouse.store import tables as t
 from warehouse.store.records import ModelVersion
 from warehouse.store.window_block import WindowBlock
@@ -27,6 +35,9 @@ Array = npt.NDArray[Any]
 def bench_scoring(settings: Settings, demo: Stores, scratch: Stores, repeats: int) -> dict[str, Any]:
     """Windows a second from warehouse to committed results, over the bare model on the same windows in memory.
 
+    Scoring runs in a process of its own, for `python -m pipelines.score` sets TensorFlow's threads before it is loaded;
+    the bare model has them as TensorFlow makes them. What it does with a thread a core is measured beside that.
+
     Args:
         demo: holds the model and the recordings.
         scratch: new and empty; takes sixteen copies of the recordings.
@@ -34,32 +45,88 @@ def bench_scoring(settings: Settings, demo: Stores, scratch: Stores, repeats: in
     model = demo.results.models(demo.results.release().stable)[0]
     scratch.results.register_model({key: value for key, value in vars(model).items() if key != "registered_at"})
     blocks = copy_recordings(demo, scratch, model, times=TIMES)
+    with scratch.warehouse.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(sa.text("VACUUM ANALYZE windows"))  # now, not beside what is measured
     n = sum(len(block) for block in blocks)
     client = open_client(model_source(settings, model))
     inputs = [block.model_inputs() for block in blocks]
-    once = [f"copy 0 {i}" for i in range(len(blocks))]
-    score(settings, scratch, recordings=once[:1])  # imports, the model's first calls
     client.score(inputs[0])
-    bare, end_to_end, single = [], [], []
-    for _ in range(repeats):
-        bare.append(TIMES * n / _seconds(lambda: _all_copies(client, inputs)))
-        _forget(scratch)
-        single.append(n / _seconds(lambda: score(settings, scratch, recordings=once)))
-        _forget(scratch)
-        end_to_end.append(TIMES * n / _seconds(lambda: score(settings, scratch)))
+    bare, thread_a_core, end_to_end, single = [], [], [], []
+    with _scorer(settings.data_dir, scratch) as seconds_of:
+        for _ in range(repeats):
+            bare.append(TIMES * n / _seconds(lambda: _all_copies(client, inputs)))
+            _forget(scratch)
+            single.append(n / seconds_of("once"))
+            _forget(scratch)
+            end_to_end.append(TIMES * n / seconds_of("all"))
+            thread_a_core.append(TIMES * n / seconds_of("model"))
     return {
         "score_windows_per_s": spread(end_to_end),
         "bare_model_windows_per_s": spread(bare),
         "score_over_bare_model": spread([e / b for e, b in zip(end_to_end, bare, strict=True)]),
+        "bare_model_thread_a_core_windows_per_s": spread(thread_a_core),
         "cost_16x_over_1x": spread([s / e for s, e in zip(single, end_to_end, strict=True)]),
     }
 
 
-def scored_windows(demo: Stores, model: ModelVersion) -> list[WindowBlock]:
-    """The demo's recordings, a block each."""
-    spec = demo.warehouse.feature_spec(model.feature_version)
-    sets = demo.warehouse.window_sets(model.feature_version)
-    return [demo.warehouse.read_block(spec, *s.id_range(0, s.n_beats)) for s in sets]
+@contextlib.contextmanager
+def _scorer(data_dir: Path, scratch: Stores) -> Iterator[Callable[[str], float]]:
+    """A process that scores; gives what tells it what to measure (see `_serve`), and returns the seconds."""
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.speed_scoring",
+        str(data_dir),
+        scratch.warehouse.url,
+        scratch.results.url,
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answers = process.stdin, process.stdout
+
+        def seconds_of(what: str) -> float:
+            print(what, file=asked, flush=True)
+            return float(answers.readline())
+
+        yield seconds_of
+        asked.close()
+
+
+def _serve(data_dir: str, warehouse_url: str, results_url: str) -> None:
+    """Reads what to measure, line by line, and writes the seconds.
+
+    `once`: scoring the recordings; `all`: their copies; `model`: it alone on all copies, called by a thread a core.
+    """
+    leave_a_core()
+    settings = load_settings(overrides={"data_dir": Path(data_dir)})
+    with open_stores(warehouse_url, results_url, settings.data_dir) as scratch:
+        model = scratch.results.models()[0]
+        client = open_client(model_source(settings, model))
+        names = [window_set.recording for window_set in scratch.warehouse.window_sets(model.feature_version)]
+        once = [name for name in names if name.startswith("copy 0 ")]
+        inputs = [block.model_inputs() for block in scored_windows(scratch, model, once)]
+        client.score(inputs[0])
+        score(settings, scratch, recordings=once[:1])  # imports
+        measured: dict[str, Callable[[], object]] = {
+            "once": lambda: score(settings, scratch, recordings=once),
+            "all": lambda: score(settings, scratch),
+            "model": lambda: _by_thread_a_core(client, inputs),
+        }
+        for line in sys.stdin:
+            print(_seconds(measured[line.strip()]), flush=True)
+
+
+def _by_thread_a_core(client: ModelClient, inputs: Sequence[Mapping[str, Any]]) -> None:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        list(pool.map(client.score, list(inputs) * TIMES))
+
+
+def scored_windows(stores: Stores, model: ModelVersion, recordings: Sequence[str] | None = None) -> list[WindowBlock]:
+    """All recordings, or those of these names, a block each."""
+    spec = stores.warehouse.feature_spec(model.feature_version)
+    sets = stores.warehouse.window_sets(model.feature_version, recordings=recordings)
+    return [stores.warehouse.read_block(spec, *s.id_range(0, s.n_beats)) for s in sets]
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -101,12 +168,17 @@ def _all_copies(client: ModelClient, inputs: Sequence[Mapping[str, Any]]) -> Non
 
 
 def _forget(stores: Stores) -> None:
+    """Empties the results; not row by row, for vacuuming these would go on beside what is measured next."""
+    tables = (t.scores, t.anomalies, t.episodes, t.recording_summaries, t.score_failures)
     with stores.results.transaction() as connection:
-        for table in (t.scores, t.anomalies, t.episodes, t.recording_summaries, t.score_failures):
-            connection.execute(table.delete())
+        connection.execute(sa.text(f"TRUNCATE {', '.join(table.name for table in tables)}"))
 
 
 def _seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])

@@ -36,11 +36,14 @@ def call_policy(settings: ServingSettings) -> CallPolicy:
     return CallPolicy(deadline_s=settings.deadline_s, attempts=settings.attempts, max_in_flight=settings.max_in_flight)
 
 
-def open_client(source: ModelSource, *, on_retry: Callable[[], None] = lambda: None) -> ModelClient:
+def open_client(
+    source: ModelSource, *, on_retry: Callable[[], None] = lambda: None, warm_up: bool = True
+) -> ModelClient:
     """Opens a client; what it needs is imported here, so that a process without TensorFlow can use REST.
 
     Args:
         on_retry: is called before a request is sent to a server again.
+        warm_up: a model in this process answers what the version carries for that first, so that no caller waits.
 
     Raises:
         ConfigurationError: the server's address is none.
@@ -50,7 +53,7 @@ def open_client(source: ModelSource, *, on_retry: Callable[[], None] = lambda: N
         try:
             from serving.in_process import InProcessModelClient
 
-            return InProcessModelClient(source.directory, batch_size=source.batch_size)
+            return InProcessModelClient(source.directory, batch_size=source.batch_size, warm_up=warm_up)
         except ImportError as error:
             raise _not_installed(source, error) from error
     scheme, host = parse_server(source.server)

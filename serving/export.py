@@ -65,6 +65,7 @@ def main(
         str | None, typer.Option(help="Profile name or YAML file; default: ECG_PROFILE, else default.")
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the table here.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table here, as Markdown.")] = None,
 ) -> None:
     """Export a version as LiteRT (float32, float16, dynamic range, int8), pruned, low rank, distilled, ONNX.
 
@@ -83,6 +84,9 @@ def main(
         rows = export(settings, stores, model, chosen, out, margin=margin, windows=windows, epochs=epochs)
     cli.write_json(json_file, [asdict(row) for row in rows])
     _show(rows)
+    if markdown is not None:
+        markdown.parent.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(_as_markdown(rows), encoding="utf-8")
     refused = [row for row in rows if row.refused]
     if refused:
         lines = "\n  ".join(f"{row.name}: {row.refused}" for row in refused)
@@ -200,10 +204,18 @@ def _meta(model: ModelVersion) -> dict[str, Any]:
     }
 
 
+_COLUMNS = ("kB", "gzip kB", "load ms", "p50 ms", "p99 ms", "windows/s", "ROC-AUC", "AP", "same verdict", "MFLOP",
+            "parameters", "")  # fmt: skip
+
+
+def _as_markdown(rows: list[Exported]) -> str:
+    """The table, as documentation shows it."""
+    lines = [("Export", *_COLUMNS), ("---",) * (1 + len(_COLUMNS)), *((row.name, *_cells(row)) for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def _show(rows: list[Exported]) -> None:
-    columns = ("kB", "gzip kB", "load ms", "p50 ms", "p99 ms", "windows/s", "ROC-AUC", "AP", "same verdict", "MFLOP",
-               "parameters", "")  # fmt: skip
-    table = Table("export", *columns)
+    table = Table("export", *_COLUMNS)
     for row in rows:
         table.add_row(row.name, *_cells(row))
     cli.show(table)

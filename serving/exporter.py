@@ -80,9 +80,9 @@ class Exporter:
         """
         if name == "onnx":
             return self._onnx(folder, row)
-        frozen, kind, sparse = self._frozen, name, False
+        frozen, kind = self._frozen, name
         if name == "pruned":
-            frozen, kind, sparse = self._pruned(), "float16", True
+            frozen, kind = self._pruned(), "float16"
         elif name == "low_rank":
             frozen, kind = low_rank(self._frozen, QUARTER), "float32"
             row.parameters = frozen.parameters
@@ -90,7 +90,7 @@ class Exporter:
             frozen, kind = self._distilled(row), "float32"
         assert kind in KINDS
         path = folder / f"{name}.tflite"
-        path.write_bytes(convert(frozen, kind, self._examples, sparse=sparse))
+        path.write_bytes(convert(frozen, kind, self._examples))
         model = LiteModel(path)
         found, took = model.score(self._held_out)
         row.load_ms = model.load_s * 1000

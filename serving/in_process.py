@@ -20,12 +20,13 @@ class InProcessModelClient:
     Args:
         directory: of the version, as the Pusher left it; its name is the version's number (else the version is 0).
         batch_size: windows a call of the model, at most; bounds memory, never the result.
+        warm_up: replay what the version carries for this, so that the first caller does not wait for it.
 
     Raises:
         ModelUnavailableError: the directory holds no model with this platform's signatures.
     """
 
-    def __init__(self, directory: Path, *, batch_size: int = 1024) -> None:
+    def __init__(self, directory: Path, *, batch_size: int = 1024, warm_up: bool = True) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its notes on missing GPUs are no news to the user
         import tensorflow as tf  # here, so that a process that only imports this module stays light
 
@@ -53,7 +54,8 @@ class InProcessModelClient:
         self._tensor = tf.constant
         self._here = {id(function): _in_this_thread(function) for function in (self._score, self._explain)}
         self._batch_size = batch_size
-        self._warm_up(directory)
+        if warm_up:
+            self._warm_up(directory)
 
     @property
     def model_version(self) -> int:
@@ -93,7 +95,6 @@ class InProcessModelClient:
         return list({variable.ref(): variable for variable in self._score.variables}.values())
 
     def _warm_up(self, directory: Path) -> None:
-        """Replays what the version carries for this, so that the first caller does not wait for it."""
         from serving.warmup import read_warmup
 
         for signature, inputs in read_warmup(directory):

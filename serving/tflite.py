@@ -127,13 +127,12 @@ def _constant_of(nodes: Mapping[str, Any], name: str) -> str | None:
     return str(node.name) if node is not None and node.op == "Const" else None
 
 
-def convert(frozen: Frozen, kind: str, examples: Mapping[str, FloatArray], *, sparse: bool = False) -> bytes:
+def convert(frozen: Frozen, kind: str, examples: Mapping[str, FloatArray]) -> bytes:
     """Converts to a LiteRT model.
 
     Args:
         kind: one of KINDS.
         examples: windows that int8 ranges are taken from.
-        sparse: many weights are zero: store them so.
 
     Raises:
         ModelUnavailableError: an operation of the model has no counterpart.
@@ -141,10 +140,8 @@ def convert(frozen: Frozen, kind: str, examples: Mapping[str, FloatArray], *, sp
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen.function])
-    optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY] if sparse else []
     if kind != "float32":
-        optimizations.append(tf.lite.Optimize.DEFAULT)
-    converter.optimizations = optimizations
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if kind == "int8":
@@ -199,7 +196,11 @@ class LiteModel:
         self._outputs = output_order(self._interpreter.get_output_details())
 
     def score(self, inputs: Mapping[str, FloatArray]) -> tuple[Scores, list[float]]:
-        """Scores n windows; returns also the seconds each took."""
+        """Scores n windows; returns also the seconds each took.
+
+        Raises:
+            ModelUnavailableError: an operation of it fails.
+        """
         n = len(inputs[contract.SAMPLES])
         answer: dict[str, list[Any]] = {name: [] for name in self._outputs}
         took = []
@@ -207,7 +208,10 @@ class LiteModel:
             started = time.perf_counter()
             for name, index in self._inputs.items():
                 self._interpreter.set_tensor(index, inputs[name][i : i + 1])
-            self._interpreter.invoke()
+            try:
+                self._interpreter.invoke()
+            except RuntimeError as error:
+                raise ModelUnavailableError("LiteRT export", f"cannot be run ({str(error)[:200]})") from error
             found = {name: self._interpreter.get_tensor(index) for name, index in self._outputs.items()}
             took.append(time.perf_counter() - started)
             for name, value in found.items():

@@ -114,6 +114,26 @@ def test_episodes_and_summary_of_a_recording(stores: Stores) -> None:
     assert [(a["window_id"] - first, a["score"]) for a in best] == [(8, 9.0), (2, 3.0), (4, 2.5)]
 
 
+def test_blocks_say_their_episodes_and_the_summary_joins_them(stores: Stores) -> None:
+    run, window_set = add_model(stores, 16), add_recording(stores, "in blocks", 12)
+    values = np.array([0, 2, 2, 0, 0, 2, 0, 2, 2, 0, 0, 2])  # beats 1-2, 5-8 and 11; a block ends after beat 7
+    block, first = read(stores, window_set), window_set.id_range(0, 0)[0]
+
+    def episode_of() -> dict[int, int]:
+        return {a["window_id"] - first: a["episode_id"] - first for a in table(stores.results, t.anomalies, 16)}
+
+    for part in (np.arange(12) < 8, np.arange(12) >= 8):
+        stores.results.write_scores(run, 16, window_set, block.select(part), scored(values[part]), gap_beats=1)
+    assert episode_of() == {1: 1, 2: 1, 5: 5, 7: 5, 8: 8, 11: 11}
+    stores.results.summarise(16, window_set, None, gap_beats=1)
+    assert episode_of() == {1: 1, 2: 1, 5: 5, 7: 5, 8: 5, 11: 11}
+    assert [(e["episode_id"] - first, e["n_beats"]) for e in table(stores.results, t.episodes, 16)] == [
+        (1, 2),
+        (5, 3),
+        (11, 1),
+    ]
+
+
 def test_a_summary_does_not_stumble_over_another_scorers_anomaly(stores: Stores) -> None:
     run, window_set = add_model(stores, 5), add_recording(stores, "meanwhile", 8)
     block = read(stores, window_set)

@@ -224,13 +224,12 @@ def _not_the_owner(url: sa.URL, known: str | None, said: str) -> ConfigurationEr
 @contextlib.contextmanager
 def translate_errors(url: sa.URL) -> Iterator[None]:
     """Turns a driver's connection and disk errors into this platform's, naming the database without its password."""
-    where = _shown(url)
     try:
         yield
     except EcgError:
         raise
     except (sa.exc.DBAPIError, psycopg2.Error) as error:
-        original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        where, original = _shown(url), error.orig if isinstance(error, sa.exc.DBAPIError) else error
         if isinstance(original, pg_errors.DiskFull):
             raise StorageError(
                 where, "the database's disk is full", "Free space and run again; nothing was stored half."
@@ -255,7 +254,7 @@ def translate_errors(url: sa.URL) -> Iterator[None]:
         raise
     except sa.exc.TimeoutError as error:
         problem = "all of this process's connections are in use"
-        raise DatabaseUnavailableError(where, problem, "Run again, or raise api.pool_size.") from error
+        raise DatabaseUnavailableError(_shown(url), problem, "Run again, or raise api.pool_size.") from error
 
 
 def _shown(url: sa.URL) -> str:

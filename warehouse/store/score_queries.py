@@ -1,5 +1,6 @@
 """SQL of scoring: scores, failures, anomalies, episodes, summaries, runs."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,12 +29,13 @@ _MOMENT = "timestamptz '2000-01-01 00:00:00+00' + {} * interval '1 microsecond'"
 
 _INSERT_ANOMALIES = f"""
 INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, score, lead, label,
-                       site, quality, familiarity)
+                       site, quality, familiarity, episode_id)
 SELECT %(version)s, window_id, %(recording_id)s, %(recording)s, {_MOMENT.format("moment")}, r_peak_s, score,
-       coalesce((%(slots)s::text[])[lead_slot + 1], ''), label, %(site)s, quality, nullif(familiarity, 'NaN')
+       coalesce((%(slots)s::text[])[lead_slot + 1], ''), label, %(site)s, quality, nullif(familiarity, 'NaN'),
+       nullif(episode_id, -1)
 FROM unnest(%(c0)s::bigint[], %(c1)s::bigint[], %(c2)s::float8[], %(c3)s::real[], %(c4)s::smallint[], %(c5)s::char[],
-            %(c6)s::real[], %(c7)s::real[])
-     AS c (window_id, moment, r_peak_s, score, lead_slot, label, quality, familiarity)
+            %(c6)s::real[], %(c7)s::real[], %(c8)s::bigint[])
+     AS c (window_id, moment, r_peak_s, score, lead_slot, label, quality, familiarity, episode_id)
 ON CONFLICT DO NOTHING
 """
 
@@ -146,8 +148,9 @@ class ScoreQueries(Repository):
         shadow: bool = False,
         work: int | None = None,
         model_seconds: float = 0.0,
+        gap_beats: int | None = None,
     ) -> tuple[int, int]:
-        """Stores a block's scores, its anomalies and failures in one transaction: COPY to staging, then one upsert.
+        """Stores a block's scores, its anomalies and failures in one transaction.
 
         A window that has a score keeps it: writing a block again, or from two processes, changes nothing. A failure
         gives way to a score, whichever comes first, so that a window has one or the other.
@@ -157,6 +160,8 @@ class ScoreQueries(Repository):
             shadow: into shadow_scores, apart from all verdicts.
             work: first id of the block in the queue, which is taken out of it in the same transaction.
             model_seconds: what the model took.
+            gap_beats: as `summarise` is given it: the anomalies then say already which episode of this block they are
+                in, and the summary has only those to change whose episode began in the block before.
 
         Returns:
             How many scores, and how many failures, were new.
@@ -172,7 +177,7 @@ class ScoreQueries(Repository):
                 if not shadow:
                     if n_scored < len(block):  # where another process was first, its verdict counts
                         scored = stored_scores(connection, model_version, block)
-                    insert_anomalies(connection, model_version, window_set, block, scored)
+                    insert_anomalies(connection, model_version, window_set, block, scored, gap_beats)
             if failures:
                 n_failed = self._insert_failures(connection, model_version, window_set, failures)
             if work is not None:
@@ -256,15 +261,18 @@ class ScoreQueries(Repository):
                 "site": window_set.site,
                 "device": window_set.device,
                 "score_histogram": histogram_of(scored["score"]).tolist(),
-                "updated_at": sa.func.now(),
             }
-            statement = insert(t.recording_summaries).values(row)
-            connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["model_version", "recording_id"],
-                    set_={key: value for key, value in row.items() if key not in ("model_version", "recording_id")},
-                )
-            )
+            connection.execute(_upsert_summary(frozenset(row)), row)
+
+
+@functools.cache
+def _upsert_summary(columns: frozenset[str]) -> sa.Executable:
+    """Stores a row of these columns in place of the one before. Making it takes longer than running it."""
+    statement = insert(t.recording_summaries)
+    new = {name: statement.excluded[name] for name in sorted(columns - {"model_version", "recording_id"})}
+    return statement.on_conflict_do_update(
+        index_elements=["model_version", "recording_id"], set_=new | {"updated_at": sa.func.now()}
+    )
 
 
 def _insert_scores(
@@ -319,12 +327,25 @@ def stored_scores(connection: sa.Connection, model_version: int, block: WindowBl
 
 
 def insert_anomalies(
-    connection: sa.Connection, model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores
+    connection: sa.Connection,
+    model_version: int,
+    window_set: WindowSet,
+    block: WindowBlock,
+    scored: BlockScores,
+    gap_beats: int | None = None,
 ) -> None:
-    """Lists the windows of a block whose verdict is true; `scored` is what is stored of them."""
+    """Lists the windows of a block whose verdict is true; `scored` is what is stored of them.
+
+    Args:
+        gap_beats: see `write_scores`; None leaves their episodes to the summary.
+    """
     anomalous = block.select(scored.verdict)
     if len(anomalous) == 0:
         return
+    if gap_beats is None:
+        episode_of = np.full(len(anomalous), -1)
+    else:
+        episode_of, _ = group_episodes(block.window_id, scored.verdict, gap_beats)
     columns: tuple[Array, ...] = (
         anomalous.window_id,
         anomalous.recorded_at_us,
@@ -334,6 +355,7 @@ def insert_anomalies(
         anomalous.aami_class.astype("U1"),
         anomalous.quality,
         familiarity(anomalous),
+        episode_of,
     )
     connection.exec_driver_sql(
         _INSERT_ANOMALIES,
@@ -378,13 +400,14 @@ def _store_episodes(
     if n_episodes == 0:
         return 0
     moved = episode_of != found["now"]
-    new = {"ids": array_literal(found["window_id"][moved]), "episodes": array_literal(episode_of[moved])}
-    connection.exec_driver_sql(
-        "UPDATE anomalies a SET episode_id = g.episode_id "
-        "FROM unnest(%(ids)s::bigint[], %(episodes)s::bigint[]) AS g (window_id, episode_id) "
-        "WHERE a.model_version = %(v)s AND a.window_id = g.window_id AND a.window_id >= %(a)s AND a.window_id < %(b)s",
-        dict(span) | new,
-    )
+    if moved.any():
+        new = {"ids": array_literal(found["window_id"][moved]), "episodes": array_literal(episode_of[moved])}
+        connection.exec_driver_sql(
+            "UPDATE anomalies a SET episode_id = g.episode_id "
+            "FROM unnest(%(ids)s::bigint[], %(episodes)s::bigint[]) AS g (window_id, episode_id) WHERE "
+            "a.model_version = %(v)s AND a.window_id = g.window_id AND a.window_id >= %(a)s AND a.window_id < %(b)s",
+            dict(span) | new,
+        )
     first = np.flatnonzero(np.diff(episode_of, prepend=-1))
     last = np.append(first[1:], len(episode_of)) - 1
     columns = (

@@ -325,7 +325,11 @@ anomalies = sa.Table(
     sa.Column("score", sa.REAL, nullable=False, comment="As in scores."),
     sa.Column("lead", sa.Text, nullable=False, comment="Lead that contributes most; '' when unknown."),
     sa.Column("label", sa.CHAR(1), nullable=False, comment="Reference class: N S V F Q; U unlabelled."),
-    sa.Column("episode_id", sa.BigInteger, comment="episodes.episode_id; null until the recording is summarised."),
+    sa.Column(
+        "episode_id",
+        sa.BigInteger,
+        comment="episodes.episode_id, once the recording is summarised; null: not known yet.",
+    ),
     _site(),
     sa.Column("quality", sa.REAL, comment="Signal quality, 0 worst to 1 best; null: unknown."),
     sa.Column("familiarity", sa.REAL, comment="Likeness to the patient's own typical beat, 0 to 1; null: unknown."),

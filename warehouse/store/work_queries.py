@@ -24,6 +24,17 @@ _FREE = (
 )
 
 
+_LEFT = sa.text(
+    "SELECT DISTINCT window_set_id FROM scoring_work "
+    "WHERE model_version = :v AND shadow = :shadow AND window_set_id = ANY(:sets)"
+)
+_TAKE = sa.text(
+    "UPDATE scoring_work SET holder = :holder WHERE (model_version, shadow, first_id) = ("
+    f"SELECT model_version, shadow, first_id FROM scoring_work w WHERE {_FREE} "
+    "ORDER BY first_id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING window_set_id, first_id, stop_id"
+)
+
+
 class Holder:
     """Somebody who takes blocks: a number, and a connection whose advisory lock says that they live.
 
@@ -74,11 +85,6 @@ class WorkQueries(Repository):
         self, model_version: int, *, shadow: bool, holder: int, window_set_ids: Collection[int]
     ) -> tuple[int, int, int] | None:
         """Takes the first block that nobody who lives has: (window_set_id, first_id, stop_id), or None."""
-        query = sa.text(
-            "UPDATE scoring_work SET holder = :holder WHERE (model_version, shadow, first_id) = ("
-            f"SELECT model_version, shadow, first_id FROM scoring_work w WHERE {_FREE} "
-            "ORDER BY first_id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING window_set_id, first_id, stop_id"
-        )
         values = {
             "holder": holder,
             "v": model_version,
@@ -87,21 +93,14 @@ class WorkQueries(Repository):
             "class": _LOCK_CLASS,
         }
         with self.transaction() as connection:
-            row = connection.execute(query, values).one_or_none()
+            row = connection.execute(_TAKE, values).one_or_none()
         return None if row is None else (row.window_set_id, row.first_id, row.stop_id)
 
     def work_left(self, model_version: int, *, shadow: bool, window_set_ids: Collection[int]) -> set[int]:
         """Window sets of these that have blocks in the queue, taken or not."""
-        w = t.scoring_work.c
-        query = (
-            sa.select(w.window_set_id)
-            .where(
-                w.model_version == model_version, w.shadow == shadow, w.window_set_id == sa.any_(sa.bindparam("sets"))
-            )
-            .distinct()
-        )
         with self.transaction() as connection:
-            return set(connection.execute(query, {"sets": list(window_set_ids)}).scalars())
+            found = connection.execute(_LEFT, {"v": model_version, "shadow": shadow, "sets": list(window_set_ids)})
+            return set(found.scalars())
 
     def work_free(self, model_version: int, *, shadow: bool, window_set_ids: Collection[int]) -> bool:
         """Whether there is a block of these window sets to take."""
