@@ -12,7 +12,7 @@ from api.access import Access, Principal, RateLimits
 from api.limits import UnderWay
 from api.model_provider import ModelProvider
 from api.paging import Clock, PageTokens
-from api.problems import RefusedError
+from api.problems import RefusedError, no_such_parameter, query_parameters
 from api.uploads import Uploads
 from configs.settings import ApiSettings
 from warehouse.store import Stores
@@ -80,6 +80,20 @@ PrincipalDep = Annotated[Principal, Depends(_principal)]
 async def signed_in(request: Request) -> Principal:
     """Who sent a request, for an operation that takes no dependencies; raises as they do."""
     return _someone(await _optional_principal(request, await _services(request)))
+
+
+async def _known_parameters(request: Request, found: OptionalPrincipalDep) -> None:
+    """Refuses what an operation would not look at: with a slip of the pen in a filter, all is exported."""
+    if found is None or not request.query_params:
+        return
+    known = query_parameters(request)
+    for name in request.query_params:
+        if name not in known:
+            raise no_such_parameter(request, name)
+
+
+#: Of every operation but those that anybody may ask.
+KNOWN_PARAMETERS = Depends(_known_parameters)
 
 
 async def _form_principal(request: Request, services: ServicesDep) -> Principal:

@@ -11,7 +11,7 @@ from fastapi.middleware.gzip import GZipMiddleware
 from api import openapi, problems, reviewing, runbooks, ui
 from api.access_log import ObserveRequests
 from api.audit import AuditTrail
-from api.deps import Services
+from api.deps import KNOWN_PARAMETERS, Services
 from api.limits import EntityTags, LimitBodies, ShedLoad, VersionPrefix
 from api.routes import (
     anomalies,
@@ -58,10 +58,13 @@ def create_app(services: Services) -> FastAPI:
     _add_middleware(app, services)
     problems.install(app)
     openapi.install(app)
-    for routes in (  # tried in turn: what is asked most, and fastest, comes first
-        score, anomalies, episodes, recordings, uploads, windows, stats, drift, reviews, feedback, exports, models,
-        lineage, retraining, session, health, runbooks,
+    app.include_router(score.router)  # tried in turn: what is asked most, and fastest, comes first
+    for routes in (
+        anomalies, episodes, recordings, uploads, windows, stats, drift, reviews, feedback, exports, models, lineage,
+        retraining,
     ):  # fmt: skip
+        app.include_router(routes.router, dependencies=[KNOWN_PARAMETERS])
+    for routes in (session, health, runbooks):
         app.include_router(routes.router)
     ui.install(app)
     return app

@@ -20,7 +20,7 @@ something else needed       503  unavailable            with Retry-After
 anything else               500  unexpected             says nothing of the inside; the log does
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -189,10 +189,8 @@ def _explain(found: Mapping[str, Any], request: Request) -> ParameterProblem:
     if found["type"] == "extra_forbidden" and found["loc"][0] == "body":
         return ParameterProblem(parameter=parameter, problem="is not known here", send="Leave it out.")
     if found["type"] == "extra_forbidden":
-        known = ", ".join(_query_parameters(request))
-        return ParameterProblem(
-            parameter=parameter, problem="is not a parameter of this operation", send=f"Parameters: {known}."
-        )
+        unknown = no_such_parameter(request, parameter)
+        return ParameterProblem(parameter=parameter, problem=unknown.problem, send=unknown.hint)
     if found["type"] not in _WORDS:
         send = str(context.get("send") or "GET /docs says what it takes.")
         return ParameterProblem(parameter=parameter, problem=str(found["msg"]).rstrip("."), send=send)
@@ -223,12 +221,19 @@ def _methods(request: Request) -> str:
     return ", ".join(sorted(method.upper() for method in operations))
 
 
-def _query_parameters(request: Request) -> Iterable[str]:
+def no_such_parameter(request: Request, name: str) -> RequestError:
+    """What is told about a query parameter that an operation does not have."""
+    known = ", ".join(query_parameters(request)) or "none"
+    return RequestError(name, "is not a parameter of this operation", f"Parameters: {known}.")
+
+
+def query_parameters(request: Request) -> Sequence[str]:
     """Names of the query parameters of the operation that was asked for, from its OpenAPI description."""
     route = request.scope.get("route")
     operations = request.app.openapi()["paths"].get(getattr(route, "path", ""), {})
-    parameters: Sequence[Mapping[str, Any]] = operations.get(request.method.lower(), {}).get("parameters", ())
-    return [str(parameter["name"]) for parameter in parameters if parameter["in"] == "query"] or ["none"]
+    method = "get" if request.method == "HEAD" else request.method.lower()
+    parameters: Sequence[Mapping[str, Any]] = operations.get(method, {}).get("parameters", ())
+    return [str(parameter["name"]) for parameter in parameters if parameter["in"] == "query"]
 
 
 def _problem(

@@ -180,8 +180,14 @@ class SignalQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    start_s: float = Field(
-        default=0.0, ge=0, le=1e9, allow_inf_nan=False, description="Seconds from the start.", examples=[0]
+    start: Moment | None = Field(
+        default=None, description="From this time; ISO 8601 with a zone. Or start_s.", examples=[_EXAMPLE_TIME]
+    )
+    end: Moment | None = Field(
+        default=None, description="Before this time; ISO 8601 with a zone. Or end_s.", examples=["2026-01-31T08:15:10Z"]
+    )
+    start_s: float | None = Field(
+        default=None, ge=0, le=1e9, allow_inf_nan=False, description="Seconds from the start.", examples=[0]
     )
     end_s: float | None = Field(
         default=None, gt=0, le=1e9, allow_inf_nan=False, description="Exclusive; the end when left out.", examples=[10]
@@ -189,6 +195,26 @@ class SignalQuery(BaseModel):
     max_points: int = Field(
         default=2000, ge=2, le=20000, description="Most values a lead; beyond, least and greatest.", examples=[800]
     )
+
+    def span(self, began: datetime) -> tuple[float, float | None]:
+        """Seconds from a recording's start that were asked for; None: to its end.
+
+        Raises:
+            RequestError: one end is given twice, or there is nothing between them.
+        """
+        for name, moment, seconds in (("start", self.start, self.start_s), ("end", self.end, self.end_s)):
+            if moment is not None and seconds is not None:
+                raise RequestError(name, f"cannot be combined with {name}_s", "Send one of them.")
+        start_s = self.start_s or 0.0
+        if self.start is not None:
+            start_s = max(0.0, (self.start - began).total_seconds())
+        end_s = self.end_s
+        if self.end is not None:
+            end_s = (self.end - began).total_seconds()
+        if end_s is not None and end_s <= start_s:
+            name, first = ("end_s", "start_s") if self.end is None else ("end", "start")
+            raise RequestError(name, f"is not after {first}", f"Send an {name} that is after {first}.")
+        return start_s, end_s
 
 
 class ReviewQuery(_Listing):

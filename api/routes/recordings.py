@@ -1,6 +1,7 @@
 """Recordings: a listing by id, one with how it was cut and what was found in it, and its signal."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from api.schemas.recordings import (
     WindowSet,
 )
 from configs.contract import FeatureSpec
-from configs.errors import NotFoundError, RequestError
+from configs.errors import NotFoundError
 from warehouse.store.records import WindowSet as StoredWindowSet
 
 _OPERATION = "recordings"
@@ -81,18 +82,18 @@ def get_signal(
     It is band-passed and at the model's rate, without gaps where beats could not be used; null where the recording has
     no sample.
     """
-    if query.end_s is not None and query.end_s <= query.start_s:
-        raise RequestError("end_s", "is not after start_s", "Send an end_s that is after start_s.")
-    window_set, spec = newest_window_set(services, recording_id, principal.site)
-    end_s = min(window_set.duration_s, query.end_s if query.end_s is not None else window_set.duration_s)
     warehouse = services.stores.warehouse
-    if (end_s - query.start_s) * spec.sampling_rate_hz <= query.max_points:
-        strip = warehouse.strip(window_set, spec, query.start_s, end_s)
+    began: datetime = warehouse.recording(recording_id, site=principal.site)["start_time"]
+    from_s, to_s = query.span(began)
+    window_set, spec = newest_window_set(services, recording_id, principal.site)
+    end_s = window_set.duration_s if to_s is None else min(window_set.duration_s, to_s)
+    if (end_s - from_s) * spec.sampling_rate_hz <= query.max_points:
+        strip = warehouse.strip(window_set, spec, from_s, end_s)
         step_s, start_s = 1 / spec.sampling_rate_hz, strip.first_sample / spec.sampling_rate_hz
         leads = [{"lead": lead, "samples_mv": _rounded(strip.samples_mv[:, i])} for i, lead in enumerate(strip.leads)]
         kind = "samples"
     else:
-        found = warehouse.overview(window_set, spec, query.start_s, end_s, query.max_points)
+        found = warehouse.overview(window_set, spec, from_s, end_s, query.max_points)
         step_s, start_s, kind = found.step_s, found.start_s, "envelope"
         leads = [
             {"lead": lead, "min_mv": _rounded(found.low_mv[:, i]), "max_mv": _rounded(found.high_mv[:, i])}

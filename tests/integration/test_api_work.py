@@ -71,6 +71,18 @@ def test_signal_is_the_recordings_own_at_any_zoom(
     assert (whole["kind"], whole["start_s"], whole["sampling_rate_hz"]) == ("samples", 0.0, 180.0)
     samples = np.array([lead["samples_mv"] for lead in whole["leads"]], float)
     assert samples.shape == (len(recording["leads"]), 18000)
+    began = datetime.fromisoformat(recording["start_time"])
+    times = {"start": began + timedelta(seconds=40), "end": began + timedelta(seconds=42)}
+    some = client.get(url, params={name: moment.isoformat() for name, moment in times.items()}).json()
+    assert some["start_s"] == pytest.approx(40, abs=0.01)
+    assert some["leads"][0]["samples_mv"] == whole["leads"][0]["samples_mv"][7200:7560]
+    for query, parameter in (
+        ({"start": began.isoformat(), "start_s": 0}, "start"), ({"end": began.isoformat()}, "end"),
+        ({"start_s": 3, "end_s": 3}, "end_s"), ({"from": 3}, "from"),
+    ):  # fmt: skip
+        refused = client.get(url, params=query)
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["parameter"] == parameter
     # The windows were cut from this very signal.
     (window_set,) = world.stores.warehouse.window_sets(SPEC.digest, recordings=["sim001"])
     block = world.stores.warehouse.read_block(SPEC, *window_set.id_range(0, 100))

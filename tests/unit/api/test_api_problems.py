@@ -128,6 +128,8 @@ def test_who_hangs_up_in_a_body_is_no_crash(log_lines: LogLines) -> None:
         ("/anomalies?page_token=abc", "page_token", "is damaged, or not from this service"),
         (f"/anomalies?page_token={'A' * 513}", "page_token", "is longer than 512 characters"),
         ("/anomalies?min_scor=1", "min_scor", "is not a parameter of this operation"),
+        ("/exports/reviews?reviewer=ana", "reviewer", "is not a parameter of this operation"),
+        ("/recordings/1?field=name", "field", "is not a parameter of this operation"),
         ("/anomalies/12", "anomaly_id", "is not <model_version>-<window_id>"),
         ("/recordings/0", "recording_id", "is below 1"),
         (f"/recordings/{2**63}", "recording_id", f"is above {2**63 - 1}"),
