@@ -37,6 +37,7 @@ _ETHICS = (
 )
 _RECOMMENDATIONS = (
     "Compare the false alarm rate by recording: a threshold that holds on average may not hold for a patient.",
+    "Where a recording's own rate matters, review the 30 to 50 beats that are asked for, then recalibrate it.",
     "Watch it in shadow on your own recordings before it is promoted.",
     "Review a random sample of beats that were not flagged: nothing else tells what is missed.",
 )
