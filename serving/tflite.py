@@ -64,12 +64,18 @@ def _measured(frozen: Any) -> Frozen:
         tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     ).with_empty_output()
     profile = tf.compat.v1.profiler.profile(frozen.graph, cmd="op", options=options.build())
-    sizes = [
-        int(np.prod(operation.outputs[0].shape.as_list()))
+    constants = [
+        tf.make_ndarray(operation.get_attr("value"))
         for operation in frozen.graph.get_operations()
         if operation.type == "Const" and operation.outputs[0].dtype == tf.float32
     ]
+    sizes = [values.size for values in constants if not _says_which(values)]
     return Frozen(frozen, int(profile.total_float_ops), sum(size for size in sizes if size > 1))
+
+
+def _says_which(values: Any) -> bool:
+    """Whether it is a matrix of zeros and ones: it says which lead a column is of, and nobody learnt it."""
+    return values.ndim == 2 and bool(np.isin(values, (0.0, 1.0)).all()) and bool(values.any())
 
 
 def low_rank(frozen: Frozen, share: float) -> Frozen:
@@ -154,7 +160,7 @@ def convert(frozen: Frozen, kind: str, examples: Mapping[str, FloatArray]) -> by
             tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS,
         ]  # fmt: skip
     try:
-        return bytes(_quietly(lambda: _convert_int8(converter) if kind == "int8" else converter.convert()))
+        return bytes(_quietly(lambda: _convert_int8(converter, frozen) if kind == "int8" else converter.convert()))
     except Exception as error:
         if "debug mode" in str(error):  # what the debugger says when nothing was quantised
             raise ModelUnavailableError(f"{kind} export", "it has no operation with an int8 form") from error
@@ -162,13 +168,18 @@ def convert(frozen: Frozen, kind: str, examples: Mapping[str, FloatArray]) -> by
         raise ModelUnavailableError(f"{kind} export", f"cannot be converted ({wrong[:200]})", "Train again.") from error
 
 
-def _convert_int8(converter: Any) -> bytes:
-    """The layers in int8, weights by channel where LiteRT can; the rest in floating point."""
+def _convert_int8(converter: Any, frozen: Frozen) -> bytes:
+    """The layers in int8, weights by channel where LiteRT can; the rest in floating point.
+
+    A layer's matrix was a variable; other products of matrices are part of what is measured.
+    """
     import tensorflow as tf
     from tensorflow.lite.python.schema_py_generated import BuiltinOperator
 
     others = [name for name in vars(BuiltinOperator) if name.isupper() and name not in INT8_OPS]
-    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=others)
+    products = [node for node in frozen.function.graph.get_operations() if node.type == "MatMul"]
+    measured = [node.name for node in products if not node.inputs[1].op.name.endswith("ReadVariableOp")]
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=others, denylisted_nodes=measured)
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
     )
