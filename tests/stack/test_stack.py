@@ -61,6 +61,8 @@ def test_every_service_is_healthy_or_has_done_its_work(stack: Stack) -> None:
 def test_from_nothing_to_results_within_ten_minutes(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n[compose-test] from `docker compose up` to results in /anomalies: {stack.cold_start_s:.0f} s")
+    REPORT.mkdir(parents=True, exist_ok=True)
+    (REPORT / "cold_start.json").write_text(json.dumps({"seconds": round(stack.cold_start_s, 1)}) + "\n")
     assert stack.cold_start_s < COLD_START_S
 
 
@@ -406,17 +408,20 @@ def test_while_a_database_is_away_the_service_says_so(stack: Stack) -> None:
 # --- it starts again -------------------------------------------------------------------------------------------------
 
 
-def found(stack: Stack) -> tuple[Any, ...]:
+def state_of(stack: Stack) -> tuple[Any, ...]:
     """What a stack that was started again must have: counts, models, the first page of anomalies."""
     wait_for("the service is ready", lambda: ready(stack), 300)
     return stack.counts(), stack.api.get("/models").json(), stack.api.get("/anomalies").json()["items"]
 
 
 def test_after_it_was_taken_down_everything_is_there_again(stack: Stack) -> None:
-    before = wait_for("nothing is left to do", lambda: settled(stack), 300) and found(stack)
+    before = wait_for("nothing is left to do", lambda: settled(stack), 300) and state_of(stack)
     stack.down(with_data=False)
+    started = time.monotonic()
     stack.up(600, "--scale", "scorer=2")
-    assert found(stack) == before
+    after = state_of(stack)
+    assert after == before
+    write_down("docker compose down, then up", "all", before[0], after[0], time.monotonic() - started)
 
 
 def test_two_scorers_share_the_queue_and_score_nothing_twice(stack: Stack) -> None:
@@ -439,7 +444,7 @@ def test_two_scorers_share_the_queue_and_score_nothing_twice(stack: Stack) -> No
 
 def test_a_backup_goes_into_a_stack_that_has_nothing(stack: Stack, tmp_path: Path) -> None:
     """By the words of docs/operations.md; the secrets stay, everything else goes."""
-    before = wait_for("nothing is left to do", lambda: settled(stack), 300) and found(stack)
+    before = wait_for("nothing is left to do", lambda: settled(stack), 300) and state_of(stack)
     kept = tmp_path / "backups.tar"
     stack.command("python", "-m", "warehouse.backup", "/backups")
     stack.command("tar", "-C", "/backups", "-c", ".", redirect=f"> {kept}")
@@ -450,7 +455,7 @@ def test_a_backup_goes_into_a_stack_that_has_nothing(stack: Stack, tmp_path: Pat
     (made,) = [name for name in stack.command("ls", "/backups").split() if name.endswith("Z")]
     stack.command("python", "-m", "warehouse.restore", f"/backups/{made}")
     stack.up(600)
-    after = found(stack)
+    after = state_of(stack)
     assert after == before
     assert "each of which follows from the one before" in stack.command(
         "python", "-m", "warehouse.audit", "verify", redirect="2>&1"
