@@ -99,6 +99,7 @@ class InProcessModelClient:
 
         for signature, inputs in read_warmup(directory):
             self._model.signatures[signature](**inputs)
+            self._call(self._model.signatures[signature], {name: value.numpy() for name, value in inputs.items()})
 
     def _call(self, signature: Any, inputs: Mapping[str, FloatArray]) -> dict[str, Any]:
         n = len(inputs[contract.SAMPLES])
