@@ -40,8 +40,10 @@ def recall_of(judged: Judged) -> Estimate:
 
     Flagged beats times their precision are the anomalous ones found; unflagged beats times the share that the sample
     shows anomalous are those missed. The interval is of the posterior of both shares under Jeffreys' prior, drawn with
-    a fixed seed. It takes the reviewed flagged beats as a random sample of the flagged ones, which reviewing by score
-    is not: precision is then overestimated, and recall with it.
+    a fixed seed; it reaches to 1 where the sample has no anomalous beat, and to 0 where no flagged one was confirmed
+    (Brown, Cai and DasGupta 2001): else the estimate itself would lie outside. It takes the reviewed flagged beats as a
+    random sample of the flagged ones, which reviewing by score is not: precision is then overestimated, and recall
+    with it.
     """
     reviewed, sampled = judged.confirmed + judged.rejected, judged.missed + judged.passed
     if reviewed == 0 or sampled == 0:
@@ -52,6 +54,7 @@ def recall_of(judged: Judged) -> Estimate:
     found = judged.flagged * precision
     recall = found / np.maximum(found + judged.unflagged * missed, 1e-12)
     low, high = np.quantile(recall, [0.025, 0.975])
+    low, high = 0.0 if judged.confirmed == 0 else low, 1.0 if judged.missed == 0 else high
     point_found = judged.flagged * judged.confirmed / reviewed
     point_all = point_found + judged.unflagged * judged.missed / sampled
     value = point_found / point_all if point_all else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 LANGUAGES: Final = {"en": "English", "pt": "Português"}
+_FOR_PROGRAMS: Final = re.compile(r"(?<=\.) GET /[^.]*\.$")
 _FOLDER = Path(__file__).parent / "locales"
 
 
@@ -44,9 +45,9 @@ def _details(language: str) -> tuple[list[tuple[re.Pattern[str], str]], Mapping[
 
 
 def told(language: str, problem: Mapping[str, Any]) -> str:
-    """What is wrong and what to do, of a problem that the service tells in English."""
+    """What is wrong and what to do, of a problem that the service tells in English; what programs may ask left out."""
     if language == "en":
-        return str(problem["detail"])
+        return _FOR_PROGRAMS.sub("", str(problem["detail"]))
     patterns, by_type = _details(language)
     for pattern, text in patterns:
         match = pattern.fullmatch(problem["detail"])

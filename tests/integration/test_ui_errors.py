@@ -112,6 +112,17 @@ def test_a_database_that_goes_away(world: World, scored: Scored) -> None:
         assert answer.headers["retry-after"] == "5"
 
 
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("recording 9: does not exist. GET /recordings lists them.", "recording 9: does not exist."),
+        ("anomaly_id: is none. Send an id as GET /anomalies gives it.", None),
+    ],
+)
+def test_what_programs_may_ask_is_not_told_to_readers(detail: str, shown: str | None) -> None:
+    assert told("en", {"type": "urn:ecg:problem:not-found", "detail": detail}) == (shown or detail)
+
+
 def test_every_type_of_problem_has_words() -> None:
     from api import problems
 
