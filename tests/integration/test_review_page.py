@@ -337,6 +337,7 @@ def test_timeline_zooms_from_the_recording_to_a_beat(page: Page, site: Site) -> 
 
 
 @needs_chromium
+@pytest.mark.alone
 def test_a_day_of_ecg_opens_within_a_second(
     browser: Browser, new_stores: Callable[[], Stores], request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -346,11 +347,17 @@ def test_a_day_of_ecg_opens_within_a_second(
     version = add_model(stores)
     add_scores(stores, version, day, every=50)
     assert day.duration_s == pytest.approx(86_400, rel=0.001)
-    opened_s, zoomed_s = [], []
+    short = add_square_wave(stores)
+    add_scores(stores, version, short, every=10)
+    opened_s, zoomed_s, short_s = [], [], []
     with serving(stores, Clock()) as client:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(f"{client.base_url}/ui/recordings")  # styles and scripts are there, this recording is not
         for _ in range(3):  # the best counts: other processes share the machine
+            started = time.monotonic()
+            page.goto(f"{client.base_url}/ui/recordings/{short.recording_id}", wait_until="load")
+            page.locator("svg.timeline").wait_for()
+            short_s.append(time.monotonic() - started)
             started = time.monotonic()
             page.goto(f"{client.base_url}/ui/recordings/{day.recording_id}", wait_until="load")
             page.locator("svg.timeline .rate").first.wait_for()
@@ -362,9 +369,10 @@ def test_a_day_of_ecg_opens_within_a_second(
             zoomed_s.append(time.monotonic() - started)
             stores.results.summarise(version, day, 72.0, 1)  # what was kept of it in memory is out of date now
         page.close()
-    print(f"{day.n_windows} beats: opened in {opened_s} s, zoomed in {zoomed_s} s")
-    assert min(opened_s) < 1.0
-    assert min(zoomed_s) < 0.5
+    print(f"{day.n_windows} beats: opened in {opened_s} s, zoomed in {zoomed_s} s; half a minute in {short_s} s")
+    slower = max(1.0, min(short_s) / 0.25)  # than a machine that opens half a minute in this time
+    assert min(opened_s) < 1.0 * slower
+    assert min(zoomed_s) < 0.5 * slower
 
 
 # --- report ----------------------------------------------------------------------------------------------------------
