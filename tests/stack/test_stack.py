@@ -315,7 +315,8 @@ def test_a_trainer_that_is_killed_leaves_nothing_half_made(stack: Stack) -> None
     there = stack.sql("results", versions), sorted(stack.compose(*listed).split())
     name = f"{stack.name}-trainer"
     train = ("python", "-m", "pipelines.train", "--seed", "7")
-    stack.compose("run", "--detach", "--no-deps", "--name", name, "retrainer", *train)
+    small = ("--env", "ECG_TRAINING__MAX_WINDOWS=1500")  # a split: it comes to the Trainer sooner
+    stack.compose("run", "--detach", "--no-deps", *small, "--name", name, "retrainer", *train)
 
     def trains() -> bool:
         state = run("docker", "inspect", "--format", "{{.State.Status}}", name).strip()
@@ -450,7 +451,7 @@ def test_a_backup_goes_into_a_stack_that_has_nothing(stack: Stack, tmp_path: Pat
     stack.command("tar", "-C", "/backups", "-c", ".", redirect=f"> {kept}")
     stack.down(with_data=True)
     started = time.monotonic()
-    stack.compose("up", "--detach", "--wait", "--no-build", *DATABASES)
+    stack.compose("up", "--detach", "--wait", "--no-build", *DATABASES, timeout_s=300)
     stack.command("tar", "-C", "/backups", "-x", redirect=f"< {kept}")
     (made,) = [name for name in stack.command("ls", "/backups").split() if name.endswith("Z")]
     stack.command("python", "-m", "warehouse.restore", f"/backups/{made}")
