@@ -9,7 +9,7 @@ longer to load than a small job to run, are loaded once.
 In: `train` (n, samples, leads), windows of normal beats, and `test` (m, samples, leads), both float32 in millivolts.
 Out, for each peer: `<peer>_score` float32 (m,), higher is more anomalous; `<peer>_train_seconds`;
 `<peer>_windows_per_second`, scoring `test` from memory, with all that goes before (scaling, flattening), fastest of the
-passes that begin in three seconds, at most five (one, of fewer than 1,000 windows); `<peer>_parameters`, numbers the
+passes that begin in three seconds, at most five (one, after fewer than 1,000 to train on); `<peer>_parameters`, numbers the
 fitted detector holds (of a forest: its nodes).
 
 | peer | settings, where they are not the library's own |
@@ -202,7 +202,7 @@ def run_peer(name: str, train: FloatArray, test: FloatArray, seed: int) -> dict[
     train_s = time.perf_counter() - started
     fitted.score(test[:256])  # the first call of a network is slower
     seconds: list[float] = []
-    passes = TIMED_PASSES if len(test) >= FEW_WINDOWS else 1
+    passes = TIMED_PASSES if len(train) >= FEW_WINDOWS else 1
     while sum(seconds) < TIMED_S and len(seconds) < passes:
         started = time.perf_counter()
         score = fitted.score(test)
