@@ -9,8 +9,8 @@ longer to load than a small job to run, are loaded once.
 In: `train` (n, samples, leads), windows of normal beats, and `test` (m, samples, leads), both float32 in millivolts.
 Out, for each peer: `<peer>_score` float32 (m,), higher is more anomalous; `<peer>_train_seconds`;
 `<peer>_windows_per_second`, scoring `test` from memory, with all that goes before (scaling, flattening), fastest of the
-passes that begin in three seconds, at most five (one, after fewer than 1,000 to train on); `<peer>_parameters`, numbers the
-fitted detector holds (of a forest: its nodes).
+passes that begin in three seconds, at most five (one, after fewer than 1,000 to train on); `<peer>_parameters`, numbers
+the fitted detector holds (of a forest: its nodes).
 
 | peer | settings, where they are not the library's own |
 |---|---|
