@@ -299,14 +299,22 @@ def test_kill_9_loses_nothing_that_was_acknowledged(stack: Stack, service: str) 
     assert stack.inspect(service)["RestartCount"] == restarts + 1
 
 
+# A database that is cut off is so from all that use it: api, scorer, ingester, drift, exporters.
 @pytest.mark.parametrize(
-    ("service", "network"), [("api", "data"), ("scorer", "data"), ("scorer", "model"), ("api", "model")]
-)
+    ("service", "network"),
+    [
+        ("api", "data"), ("scorer", "data"), ("ingester", "data"), ("results", "data"), ("warehouse", "data"),
+        ("api", "model"), ("scorer", "model"), ("serving", "model"),
+    ],
+)  # fmt: skip
 def test_a_network_that_is_cut_for_a_while_loses_nothing(stack: Stack, service: str, network: str) -> None:
     hurt(
         stack, f"{service} cut from the network {network} for 15 s",
         lambda: stack.cut(service, network), lambda: stack.mend(service, network),
     )  # fmt: skip
+    for one in stack.services():
+        if one not in ENDED:
+            wait_for(f"{one} is well again", lambda s=one: stack.state(s) in ("healthy", "running"), 120)
 
 
 def test_a_trainer_that_is_killed_leaves_nothing_half_made(stack: Stack) -> None:
