@@ -72,7 +72,7 @@ def audit(environ: Mapping[str, str]) -> int:
         worst = max(worst, UNANSWERED if skipped else 0, FOUND if known else 0)
     if worst == UNANSWERED:
         say("What was not audited may have vulnerabilities: PyPI's JSON API has no answer here (a mirror lacks it).")
-        say("Run `make audit` where https://pypi.org can be reached. The bills of materials are complete.")
+        say("Run `make audit` where PyPI itself can be reached. The bills of materials are complete.")
     return worst
 
 
