@@ -176,7 +176,7 @@ def _unpacked(files: Iterable[UploadedFile], folder: Path, max_files: int) -> It
                         raise RequestError("file", "is an encrypted archive", "Send it without a password.")
                     with archive.open(member) as stream:
                         yield UploadedFile(_checked(member.filename, in_archive=True), stream)
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        except (zipfile.BadZipFile, NotImplementedError) as error:  # the second: a compression zipfile does not know
             raise RequestError("file", "is a damaged archive", "Make the .zip again.") from error
 
 

@@ -25,7 +25,7 @@ def describe_anomalies(anomalies: ExampleAnomalies) -> list[str]:
 
 
 @component
-def DataGate(anomalies: InputArtifact[ExampleAnomalies]) -> None:  # noqa: N802
+def DataGate(anomalies: InputArtifact[ExampleAnomalies]) -> None:  # noqa: N802 (named as TFX's components are)
     """Lets the pipeline go on when there are no anomalies.
 
     Raises:

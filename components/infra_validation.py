@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parent.parent
 
 
 @component
-def ServingCheck(  # noqa: N802
+def ServingCheck(  # noqa: N802 (named as TFX's components are)
     model: InputArtifact[Model],
     examples: InputArtifact[Examples],
     blessing: OutputArtifact[InfraBlessing],
