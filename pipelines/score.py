@@ -19,7 +19,7 @@ from configs.settings import Settings, load_settings
 from monitoring.database_metrics import DatabaseMetrics
 from monitoring.http import serve_metrics_if_free
 from monitoring.metrics import new_registry
-from pipelines.scoring_blocks import ScoringJob, leave_a_core
+from pipelines.scoring_blocks import ScoringJob, one_thread_an_operation
 from pipelines.stages import find_error, logs_to
 from serving.connect import ModelSource, call_policy
 from serving.model_files import verified_dir
@@ -88,7 +88,7 @@ def main(
     Exit codes: 0 done, 2 bad configuration, 3 some windows could not be scored, 5 database, disk or model
     not available.
     """
-    leave_a_core()
+    one_thread_an_operation()
     settings = load_settings(profile, {"scoring": {"beam_args": beam_arg or None}, "serving": {"server": server}})
     if watch and (model_version or split or recording or retry_failed or recalibrate or json_file):
         raise RequestError("--watch", "takes no filters and gives no counts", "Leave out the other options.")

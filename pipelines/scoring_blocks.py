@@ -18,7 +18,7 @@ from warehouse.store.records import BlockScores, WindowSet
 from warehouse.store.results import Results
 from warehouse.store.warehouse import Warehouse
 from warehouse.store.window_block import WindowBlock
-from warehouse.store.work_queries import Holder
+from warehouse.store.work_queries import Holder, Taken
 from warehouse.summaries import SummaryRules, summarise
 
 NOT_FINITE = "the model's score is not finite"
@@ -29,14 +29,22 @@ OnStage = Callable[[str, float], None]
 #: Blocks that are read ahead of the model, and that wait behind it to be written: two keep it busy, more cost memory.
 AHEAD = 2
 
+#: Threads that commit: while one waits for the database's answer, another has its statement there.
+WRITERS = 2
 
-def leave_a_core() -> None:
-    """Has TensorFlow, where it is not loaded yet, take all cores but one, unless the environment says otherwise.
 
-    PostgreSQL, the reader and the writer want that one at the same moment; and a sum that is shared by as many threads
-    as there are cores waits for the one that has to.
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def one_thread_an_operation() -> None:
+    """Has TensorFlow, where it is not loaded yet, run an operation in one thread unless the environment says otherwise.
+
+    Cores are shared by batches instead: an operation of a thousand windows that is shared by several threads costs
+    more, and waits for the one whose core the database or a writer has at that moment.
     """
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, len(os.sched_getaffinity(0)) - 1)))
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 @dataclass(frozen=True)
@@ -136,11 +144,10 @@ class BlockReader:
         )
         if taken is None:
             return None
-        set_id, first, stop = taken
         started = time.perf_counter()
-        block, failures = read_unscored(self._warehouse, self._results, job, self._spec, first, stop)
+        block, failures = read_unscored(self._warehouse, self._spec, taken)
         self._on_stage("read", time.perf_counter() - started)
-        return UnscoredBlock(job.sets[set_id], first, block, failures)
+        return UnscoredBlock(job.sets[taken.window_set_id], taken.first_id, block, failures)
 
     def close(self) -> None:
         """Frees what was not committed."""
@@ -150,16 +157,16 @@ class BlockReader:
 
 
 def read_unscored(
-    warehouse: Warehouse, results: Results, job: ScoringJob, spec: FeatureSpec, first: int, stop: int
+    warehouse: Warehouse, spec: FeatureSpec, taken: Taken
 ) -> tuple[WindowBlock, tuple[tuple[int, str], ...]]:
-    """Windows in [first, stop) without a score or a failure, and those that cannot be read, with the reason."""
+    """Windows of a block without a score or a failure, and those that cannot be read, with the reason."""
+    first, stop, done = taken.first_id, taken.stop_id, taken.done
     failures: list[tuple[int, str]] = []
     try:
         block = warehouse.read_block(spec, first, stop)
     except ValueError:  # one damaged window must not stop the others
         block = warehouse.read_block(spec, first, stop, well_formed=True)
         failures = [(window_id, detail) for window_id, _, detail in warehouse.misshapen_windows(spec, first, stop)]
-    done = results.done_ids(job.model_version, first, stop, shadow=job.shadow)
     if len(done):
         block = block.select(~np.isin(block.window_id, done, assume_unique=True))
         failures = [failure for failure in failures if failure[0] not in set(done.tolist())]
@@ -167,7 +174,7 @@ def read_unscored(
 
 
 class BlockWriter:
-    """Commits blocks in a thread of its own, a few behind whoever hands them over; a score that is not finite becomes a
+    """Commits blocks in threads of its own, a few behind whoever hands them over; a score that is not finite becomes a
     failure.
     """
 
@@ -176,7 +183,8 @@ class BlockWriter:
         self._on_stage = on_stage
         self._warehouse = Warehouse.open(job.warehouse_url, pool_size=2)
         self._results = Results.open(job.results_url, pool_size=2)
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="block-writer")
+        self._gap_beats = None if job.rules.own_thresholds else job.rules.gap_beats  # episodes follow verdicts
+        self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="block-writer")
         self._pending: list[Future[tuple[int, int]]] = []
 
     def write(self, scored: ScoredBlock) -> tuple[int, int]:
@@ -221,9 +229,10 @@ class BlockWriter:
             shadow=self._job.shadow,
             work=unscored.first_id,
             model_seconds=scored.model_seconds,
-            gap_beats=self._job.rules.gap_beats,
+            gap_beats=self._gap_beats,
         )
-        self._summarise_if_complete(unscored.window_set)
+        if self._gap_beats is None or done[0] < unscored.window_set.n_windows:  # else its summary is made
+            self._summarise_if_complete(unscored.window_set)
         self._on_stage("commit", time.perf_counter() - started)
         return done
 

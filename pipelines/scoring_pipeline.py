@@ -13,7 +13,15 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.scoring_blocks import BlockReader, BlockWriter, ScoredBlock, ScoringJob, UnscoredBlock, score_block
+from pipelines.scoring_blocks import (
+    BlockReader,
+    BlockWriter,
+    ScoredBlock,
+    ScoringJob,
+    UnscoredBlock,
+    cores,
+    score_block,
+)
 from serving.connect import open_client
 from serving.model_client import ModelClient
 
@@ -77,7 +85,7 @@ class BlockModelHandler(ModelHandler[UnscoredBlock, ScoredBlock, ModelClient]):
         self._job = job
 
     def load_model(self) -> ModelClient:
-        client = open_client(self._job.source, warm_up=False)
+        client = open_client(self._job.source, warm_up=False, threads=cores())
         gc.freeze()  # TensorFlow is a million objects that stay: no pause to look at each again
         return client
 

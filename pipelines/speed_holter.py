@@ -27,12 +27,12 @@ from pathlib import Path
 from configs.memory import peak_memory_bytes
 from configs.settings import load_settings
 from pipelines.score import score
-from pipelines.scoring_blocks import leave_a_core
+from pipelines.scoring_blocks import one_thread_an_operation
 from warehouse.ingest import ingest
 from warehouse.signal.readers import find_sources
 from warehouse.store import open_stores
 file, data_dir, models = sys.argv[1:]
-leave_a_core()
+one_thread_an_operation()
 settings = load_settings(overrides={"data_dir": Path(data_dir)})
 with open_stores(None, None, settings.data_dir) as stores:
     started = time.perf_counter()

@@ -37,13 +37,18 @@ def call_policy(settings: ServingSettings) -> CallPolicy:
 
 
 def open_client(
-    source: ModelSource, *, on_retry: Callable[[], None] = lambda: None, warm_up: bool = True
+    source: ModelSource,
+    *,
+    on_retry: Callable[[], None] = lambda: None,
+    warm_up: bool = True,
+    threads: int = 1,
 ) -> ModelClient:
     """Opens a client; what it needs is imported here, so that a process without TensorFlow can use REST.
 
     Args:
         on_retry: is called before a request is sent to a server again.
         warm_up: a model in this process answers what the version carries for that first, so that no caller waits.
+        threads: of this process that share the batches of one call; a server has its own.
 
     Raises:
         ConfigurationError: the server's address is none.
@@ -53,7 +58,9 @@ def open_client(
         try:
             from serving.in_process import InProcessModelClient
 
-            return InProcessModelClient(source.directory, batch_size=source.batch_size, warm_up=warm_up)
+            return InProcessModelClient(
+                source.directory, batch_size=source.batch_size, warm_up=warm_up, threads=threads
+            )
         except ImportError as error:
             raise _not_installed(source, error) from error
     scheme, host = parse_server(source.server)

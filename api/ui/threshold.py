@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse
 
 from api.ui.drawing import Box, Drawing, Lines, Text
 from api.ui.page import Page, PageDep
-from warehouse.store.score_queries import BIN
+from warehouse.store.summary_queries import BIN
 
 STEP: Final = 0.05  # of the slider
 EVERY: Final = round(STEP / BIN)

@@ -70,14 +70,11 @@ def test_a_window_has_a_score_or_a_failure(stores: Stores) -> None:
     first, stop = window_set.id_range(0, 6)
     nothing = block.select(np.zeros(6, bool))
     assert results.write_scores(run, 3, window_set, nothing, scored([]), [(first, "x"), (first + 1, "y")]) == (0, 2)
-    assert results.done_ids(3, first, stop).tolist() == [first, first + 1]
-    assert results.done_count(3, first, stop) == 2
+    assert (results.done_count(3, first, stop), results.done_count(3, first, first + 2)) == (2, 2)
     later = block.select(np.arange(6) != 1)
     assert results.write_scores(run, 3, window_set, later, scored(np.zeros(5)), [(first + 2, "too late")]) == (5, 0)
     assert [row["window_id"] for row in table(results, t.score_failures, 3)] == [first + 1]
-    assert results.done_ids(3, first, stop).tolist() == list(range(first, stop))
-    assert results.done_ids(3, first + 2, first + 4).tolist() == [first + 2, first + 3]
-    assert results.done_count(3, first, stop) == 6
+    assert (results.done_count(3, first, stop), results.done_count(3, first + 2, first + 4)) == (6, 2)
     results.summarise(3, window_set, None, gap_beats=1)
     assert results.finished_window_sets(3) == {window_set.window_set_id: 6}
 
@@ -132,6 +129,25 @@ def test_blocks_say_their_episodes_and_the_summary_joins_them(stores: Stores) ->
         (5, 3),
         (11, 1),
     ]
+
+
+def test_a_block_that_is_a_whole_recording_is_summarised_with_its_scores(stores: Stores) -> None:
+    run, window_set = add_model(stores, 17), add_recording(stores, "one block", 400, rejected=3)
+    block, values = read(stores, window_set), np.random.default_rng(1).exponential(0.8, 400)
+
+    def kept() -> list[list[dict[str, Any]]]:
+        tables = [table(stores.results, one, 17) for one in (t.anomalies, t.episodes)]
+        (summary,) = stores.results.summaries([window_set.recording_id])
+        return [*tables, [{key: value for key, value in summary.items() if key != "updated_at"}]]
+
+    stores.results.write_scores(run, 17, window_set, block, scored(values), gap_beats=1)
+    assert stores.results.finished_window_sets(17) == {window_set.window_set_id: 400}
+    at_once = kept()
+    assert len(at_once[1]) > 10
+    heart_rate = stores.warehouse.mean_heart_rate_bpm(window_set)
+    assert at_once[2][0]["mean_heart_rate_bpm"] == pytest.approx(heart_rate, rel=1e-12)
+    stores.results.summarise(17, window_set, at_once[2][0]["mean_heart_rate_bpm"], gap_beats=1)
+    assert kept() == at_once  # what is read back from the tables gives the same
 
 
 def test_a_summary_does_not_stumble_over_another_scorers_anomaly(stores: Stores) -> None:

@@ -206,9 +206,12 @@ def test_a_window_scores_the_same_alone_in_any_batch_and_from_an_example(model_d
 
     inputs = block.model_inputs()
     whole = client.score(inputs)
-    for size in (1, 7, 64):
-        part = InProcessModelClient(model_dir, batch_size=size).score({k: v[:40] for k, v in inputs.items()})
+    for size, threads in ((1, 1), (7, 1), (64, 1), (7, 3)):
+        client_of = InProcessModelClient(model_dir, batch_size=size, threads=threads)
+        part = client_of.score({k: v[:40] for k, v in inputs.items()})
         np.testing.assert_allclose(part.score, whole.score[:40], atol=1e-5, rtol=1e-5)
+        assert len(client_of.score({k: v[:0] for k, v in inputs.items()}).score) == 0
+        client_of.close()
     explained = client.explain(inputs)
     np.testing.assert_allclose(explained.scores.score, whole.score, atol=1e-5, rtol=1e-5)
     context = dict.fromkeys((contract.RECORDING, contract.SEX, contract.AGE_BAND, contract.LEADS), "x")

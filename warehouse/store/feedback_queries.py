@@ -12,7 +12,7 @@ from warehouse.store import tables as t
 from warehouse.store.connection import Repository
 from warehouse.store.records import Release
 from warehouse.store.release_queries import served_by
-from warehouse.store.score_queries import BIN, BINS, histogram_of
+from warehouse.store.summary_queries import BIN, BINS, histogram_of
 
 _DECIDED = "r.verdict IS NOT NULL"
 

@@ -1,11 +1,9 @@
-"""SQL of scoring: scores, failures, anomalies, episodes, summaries, runs."""
+"""SQL of scoring: scores, failures, anomalies, runs."""
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import sqlalchemy as sa
 from psycopg2 import errors as pg_errors
 from sqlalchemy.dialects.postgresql import insert
@@ -15,22 +13,14 @@ from warehouse.store import tables as t
 from warehouse.store.binary_copy import Array
 from warehouse.store.connection import Repository, array_literal, copy_in, copy_out, retried
 from warehouse.store.records import BlockScores, WindowSet
+from warehouse.store.summary_queries import MOMENT, group_episodes, summarise_block, summarise_stored
 from warehouse.store.window_block import WindowBlock
-from warehouse.store.work_queries import finish_work
-
-#: Windows of a range that a version has dealt with; `table` is where its scores are.
-_DONE = (
-    "SELECT window_id FROM {table} WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s "
-    "UNION SELECT window_id FROM score_failures "
-    "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s"
-)
-
-_MOMENT = "timestamptz '2000-01-01 00:00:00+00' + {} * interval '1 microsecond'"
+from warehouse.store.work_queries import DONE, finish_work, score_table
 
 _INSERT_ANOMALIES = f"""
 INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, score, lead, label,
                        site, quality, familiarity, episode_id)
-SELECT %(version)s, window_id, %(recording_id)s, %(recording)s, {_MOMENT.format("moment")}, r_peak_s, score,
+SELECT %(version)s, window_id, %(recording_id)s, %(recording)s, {MOMENT.format("moment")}, r_peak_s, score,
        coalesce((%(slots)s::text[])[lead_slot + 1], ''), label, %(site)s, quality, nullif(familiarity, 'NaN'),
        nullif(episode_id, -1)
 FROM unnest(%(c0)s::bigint[], %(c1)s::bigint[], %(c2)s::float8[], %(c3)s::real[], %(c4)s::smallint[], %(c5)s::char[],
@@ -38,23 +28,6 @@ FROM unnest(%(c0)s::bigint[], %(c1)s::bigint[], %(c2)s::float8[], %(c3)s::real[]
      AS c (window_id, moment, r_peak_s, score, lead_slot, label, quality, familiarity, episode_id)
 ON CONFLICT DO NOTHING
 """
-
-_INSERT_EPISODES = f"""
-INSERT INTO episodes (model_version, episode_id, recording_id, recording, start_time, end_time, start_s, end_s,
-                      peak_score, n_beats, site)
-SELECT %(v)s, episode_id, %(recording_id)s, %(recording)s, {_MOMENT.format("first")}, {_MOMENT.format("last")},
-       start_s, end_s, peak_score, n_beats, %(site)s
-FROM unnest(%(c0)s::bigint[], %(c1)s::bigint[], %(c2)s::bigint[], %(c3)s::float8[], %(c4)s::float8[],
-            %(c5)s::real[], %(c6)s::int[]) AS c (episode_id, first, last, start_s, end_s, peak_score, n_beats)
-"""
-
-
-def _score_table(shadow: bool) -> str:
-    return "shadow_scores" if shadow else "scores"
-
-
-BIN = 0.01
-BINS = 1001
 
 
 class ScoreQueries(Repository):
@@ -100,15 +73,6 @@ class ScoreQueries(Repository):
         with self.transaction() as connection:
             return {int(set_id): int(done) for set_id, done in connection.execute(query)}
 
-    def done_ids(
-        self, model_version: int, first_id: int, stop_id: int, *, shadow: bool = False
-    ) -> npt.NDArray[np.int64]:
-        """Ids in [first_id, stop_id) that have a score or a failure: int64 (n,), ascending."""
-        parameters = {"v": model_version, "a": first_id, "b": stop_id}
-        with self.transaction() as connection:
-            ids = copy_out(connection, _DONE.format(table=_score_table(shadow)), parameters, {"id": "int8"})["id"]
-        return np.sort(ids)
-
     @retried
     def forget_failures(self, model_version: int, window_sets: Sequence[WindowSet]) -> None:
         """Makes windows that could not be scored, and the summaries that count them, pending again."""
@@ -128,8 +92,8 @@ class ScoreQueries(Repository):
             )
 
     def done_count(self, model_version: int, first_id: int, stop_id: int, *, shadow: bool = False) -> int:
-        """How many ids `done_ids` would give."""
-        query = f"SELECT count(*) FROM ({_DONE.format(table=_score_table(shadow))}) AS done"
+        """How many ids in [first_id, stop_id) have a score or a failure."""
+        query = f"SELECT count(*) FROM ({DONE.format(table=score_table(shadow))}) AS done"
         query = query.replace("%(v)s", ":v").replace("%(a)s", ":a").replace("%(b)s", ":b")
         with self.transaction() as connection:
             found = connection.execute(sa.text(query), {"v": model_version, "a": first_id, "b": stop_id})
@@ -161,7 +125,8 @@ class ScoreQueries(Repository):
             work: first id of the block in the queue, which is taken out of it in the same transaction.
             model_seconds: what the model took.
             gap_beats: as `summarise` is given it: the anomalies then say already which episode of this block they are
-                in, and the summary has only those to change whose episode began in the block before.
+                in, and the summary has only those to change whose episode began in the block before. If the block is
+                a whole recording, and all its scores are new, its summary is made in the same transaction.
 
         Returns:
             How many scores, and how many failures, were new.
@@ -172,12 +137,14 @@ class ScoreQueries(Repository):
             # and it waits in the queue again.
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             if len(block):
-                into = _score_table(shadow)
+                into = score_table(shadow)
                 n_scored = _insert_scores(connection, into, model_version, window_set, block, scored)
                 if not shadow:
                     if n_scored < len(block):  # where another process was first, its verdict counts
                         scored = stored_scores(connection, model_version, block)
                     insert_anomalies(connection, model_version, window_set, block, scored, gap_beats)
+                    if gap_beats is not None and n_scored == window_set.n_windows:
+                        summarise_block(connection, model_version, window_set, block, scored, gap_beats)
             if failures:
                 n_failed = self._insert_failures(connection, model_version, window_set, failures)
             if work is not None:
@@ -189,6 +156,18 @@ class ScoreQueries(Repository):
                     (n_scored, n_failed, model_seconds, run_id),
                 )
         return n_scored, n_failed
+
+    @retried
+    def summarise(
+        self, model_version: int, window_set: WindowSet, mean_heart_rate_bpm: float | None, gap_beats: int
+    ) -> None:
+        """Makes a recording's episodes and summary from its scores, anew and in one transaction.
+
+        Args:
+            gap_beats: normal beats that may lie between anomalous beats of one episode.
+        """
+        with self.transaction() as connection:
+            summarise_stored(connection, model_version, window_set, mean_heart_rate_bpm, gap_beats)
 
     def _insert_failures(
         self, connection: sa.Connection, model_version: int, window_set: WindowSet, failures: Sequence[tuple[int, str]]
@@ -207,72 +186,6 @@ class ScoreQueries(Repository):
             return 0
         statement = insert(t.score_failures).values(rows).on_conflict_do_nothing()
         return len(connection.execute(statement.returning(t.score_failures.c.window_id)).all())
-
-    @retried
-    def summarise(
-        self, model_version: int, window_set: WindowSet, mean_heart_rate_bpm: float | None, gap_beats: int
-    ) -> None:
-        """Makes a recording's episodes and summary from its scores, anew and in one transaction.
-
-        Args:
-            gap_beats: normal beats that may lie between anomalous beats of one episode.
-        """
-        first, stop = window_set.id_range(0, t.MAX_BEATS)
-        span = {"v": model_version, "a": first, "b": stop}
-        with self.transaction() as connection:
-            connection.execute(
-                sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
-                {"key": f"summarise {model_version} {window_set.recording_id}"},
-            )
-            kinds = {"window_id": "int8", "verdict": "bool", "score": "float4"}
-            scored = copy_out(
-                connection,
-                "SELECT window_id, verdict, score FROM scores WHERE model_version = %(v)s AND window_id >= %(a)s "
-                "AND window_id < %(b)s ORDER BY window_id",
-                span,
-                kinds,
-            )
-            failed = connection.execute(
-                sa.text(
-                    "SELECT count(*) FROM score_failures f "
-                    "WHERE model_version = :v AND window_id >= :a AND window_id < :b "
-                    "AND NOT EXISTS (SELECT 1 FROM scores s WHERE s.model_version = :v AND s.window_id = f.window_id)"
-                ),
-                span,
-            ).scalar_one()
-            flagged = scored["window_id"][scored["verdict"]]
-            n_episodes = _store_episodes(connection, span, window_set, flagged, gap_beats)
-            n_scored, n_anomalous = len(scored["window_id"]), int(scored["verdict"].sum())
-            row = {
-                "model_version": model_version,
-                "recording_id": window_set.recording_id,
-                "window_set_id": window_set.window_set_id,
-                "recording": window_set.recording,
-                "beats": window_set.n_beats,
-                "scored": n_scored,
-                "failed": int(failed),
-                "unusable": window_set.n_rejected,
-                "anomalous": n_anomalous,
-                "episodes": n_episodes,
-                "burden_percent": 100.0 * n_anomalous / n_scored if n_scored else 0.0,
-                "analysable_s": window_set.windowed_s,
-                "duration_s": window_set.duration_s,
-                "mean_heart_rate_bpm": mean_heart_rate_bpm,
-                "site": window_set.site,
-                "device": window_set.device,
-                "score_histogram": histogram_of(scored["score"]).tolist(),
-            }
-            connection.execute(_upsert_summary(frozenset(row)), row)
-
-
-@functools.cache
-def _upsert_summary(columns: frozenset[str]) -> sa.Executable:
-    """Stores a row of these columns in place of the one before. Making it takes longer than running it."""
-    statement = insert(t.recording_summaries)
-    new = {name: statement.excluded[name] for name in sorted(columns - {"model_version", "recording_id"})}
-    return statement.on_conflict_do_update(
-        index_elements=["model_version", "recording_id"], set_=new | {"updated_at": sa.func.now()}
-    )
 
 
 def _insert_scores(
@@ -368,95 +281,3 @@ def insert_anomalies(
             "site": window_set.site,
         },
     )
-
-
-def _store_episodes(
-    connection: sa.Connection,
-    span: Mapping[str, int],
-    window_set: WindowSet,
-    flagged: npt.NDArray[np.int64],
-    gap_beats: int,
-) -> int:
-    """Makes a recording's episodes of its anomalies anew; returns how many these are.
-
-    Args:
-        flagged: int64 (n,), ascending: ids of windows with verdict true. An anomaly that is not among them was written
-            by another scorer since the scores were read; its summary comes after this one.
-    """
-    kinds = {"window_id": "int8", "recorded_at": "timestamptz", "r_peak_s": "float8", "score": "float4", "now": "int8"}
-    found = copy_out(
-        connection,
-        "SELECT window_id, recorded_at, r_peak_s, score, coalesce(episode_id, -1) FROM anomalies "
-        "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s ORDER BY window_id",
-        span,
-        kinds,
-    )
-    here = np.isin(found["window_id"], flagged, assume_unique=True)
-    found = {name: values[here] for name, values in found.items()}
-    episode_of, n_episodes = group_episodes(found["window_id"], np.ones(here.sum(), np.bool_), gap_beats)
-    connection.exec_driver_sql(
-        "DELETE FROM episodes WHERE model_version = %(v)s AND episode_id >= %(a)s AND episode_id < %(b)s", span
-    )
-    if n_episodes == 0:
-        return 0
-    moved = episode_of != found["now"]
-    if moved.any():
-        new = {"ids": array_literal(found["window_id"][moved]), "episodes": array_literal(episode_of[moved])}
-        connection.exec_driver_sql(
-            "UPDATE anomalies a SET episode_id = g.episode_id "
-            "FROM unnest(%(ids)s::bigint[], %(episodes)s::bigint[]) AS g (window_id, episode_id) WHERE "
-            "a.model_version = %(v)s AND a.window_id = g.window_id AND a.window_id >= %(a)s AND a.window_id < %(b)s",
-            dict(span) | new,
-        )
-    first = np.flatnonzero(np.diff(episode_of, prepend=-1))
-    last = np.append(first[1:], len(episode_of)) - 1
-    columns = (
-        episode_of[first],
-        found["recorded_at"][first],
-        found["recorded_at"][last],
-        found["r_peak_s"][first],
-        found["r_peak_s"][last],
-        np.maximum.reduceat(found["score"], first),
-        last - first + 1,
-    )
-    connection.exec_driver_sql(
-        _INSERT_EPISODES,
-        {f"c{i}": array_literal(values) for i, values in enumerate(columns)}
-        | {
-            "v": span["v"],
-            "recording_id": window_set.recording_id,
-            "recording": window_set.recording,
-            "site": window_set.site,
-        },
-    )
-    return n_episodes
-
-
-def histogram_of(score: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Scores (n,) counted in bins of `BIN` from 0 on; the last of `BINS` takes all above. A bin's lower edge is in it.
-
-    Scores are compared as single-precision numbers, as thresholds are.
-    """
-    edges = (np.arange(1, BINS) * BIN).astype(np.float32)
-    return np.bincount(np.searchsorted(edges, score.astype(np.float32), side="right"), minlength=BINS)
-
-
-def group_episodes(
-    window_id: npt.NDArray[np.int64], verdict: npt.NDArray[np.bool_], gap_beats: int
-) -> tuple[npt.NDArray[np.int64], int]:
-    """Groups a recording's anomalous beats into episodes.
-
-    Args:
-        window_id: int64 (n,), ascending; neighbours in the recording are neighbours here, rejected beats count as gaps.
-        verdict: bool (n,).
-        gap_beats: beats that may lie between anomalous beats of one episode.
-
-    Returns:
-        The episode id (its first window's id) of each anomalous beat, int64 (verdict.sum(),); and how many there are.
-    """
-    anomalous = window_id[verdict]
-    if len(anomalous) == 0:
-        return anomalous, 0
-    starts = np.concatenate([[True], np.diff(anomalous) > gap_beats + 1])
-    firsts = anomalous[starts]
-    return firsts[np.cumsum(starts) - 1], len(firsts)

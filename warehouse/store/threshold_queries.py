@@ -9,6 +9,7 @@ from warehouse.store.binary_copy import Array
 from warehouse.store.connection import copy_in, copy_out, retried
 from warehouse.store.records import WindowSet
 from warehouse.store.score_queries import ScoreQueries, insert_anomalies, stored_scores
+from warehouse.store.summary_queries import lock_summary
 from warehouse.store.window_block import WindowBlock
 
 _SCORES = """
@@ -61,10 +62,7 @@ class ThresholdQueries(ScoreQueries):
         first, stop = window_set.id_range(0, t.MAX_BEATS)
         span = {"v": model_version, "a": first, "b": stop}
         with self.transaction() as connection:
-            connection.execute(
-                sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"),
-                {"key": f"summarise {model_version} {window_set.recording_id}"},
-            )
+            lock_summary(connection, model_version, window_set)
             connection.execute(
                 sa.text("CREATE TEMP TABLE applied (window_id bigint PRIMARY KEY, threshold real) ON COMMIT DROP")
             )

@@ -3,14 +3,17 @@
 import secrets
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from warehouse.store import tables as t
-from warehouse.store.connection import Repository, retried
+from warehouse.store.connection import Repository, copy_out, retried
 from warehouse.store.database import make_engine, translate_errors
 
 _LOCK_CLASS = 0x656367  # first half of our advisory locks; the second is the holder's number
@@ -33,6 +36,28 @@ _TAKE = sa.text(
     f"SELECT model_version, shadow, first_id FROM scoring_work w WHERE {_FREE} "
     "ORDER BY first_id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING window_set_id, first_id, stop_id"
 )
+
+
+#: Windows of a range that a version has dealt with; `table` is where its scores are.
+DONE = (
+    "SELECT window_id FROM {table} WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s "
+    "UNION SELECT window_id FROM score_failures "
+    "WHERE model_version = %(v)s AND window_id >= %(a)s AND window_id < %(b)s"
+)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A block that is somebody's: windows of one set with ids in [first_id, stop_id).
+
+    Attributes:
+        done: int64 (n,), ascending: ids of those that have a score or a failure already.
+    """
+
+    window_set_id: int
+    first_id: int
+    stop_id: int
+    done: npt.NDArray[np.int64]
 
 
 class Holder:
@@ -83,8 +108,8 @@ class WorkQueries(Repository):
     @retried
     def take_work(
         self, model_version: int, *, shadow: bool, holder: int, window_set_ids: Collection[int]
-    ) -> tuple[int, int, int] | None:
-        """Takes the first block that nobody who lives has: (window_set_id, first_id, stop_id), or None."""
+    ) -> Taken | None:
+        """Takes the first block that nobody who lives has, or None."""
         values = {
             "holder": holder,
             "v": model_version,
@@ -94,7 +119,11 @@ class WorkQueries(Repository):
         }
         with self.transaction() as connection:
             row = connection.execute(_TAKE, values).one_or_none()
-        return None if row is None else (row.window_set_id, row.first_id, row.stop_id)
+            if row is None:
+                return None
+            span = {"v": model_version, "a": row.first_id, "b": row.stop_id}
+            done = copy_out(connection, DONE.format(table=score_table(shadow)), span, {"id": "int8"})["id"]
+        return Taken(row.window_set_id, row.first_id, row.stop_id, np.sort(done))
 
     def work_left(self, model_version: int, *, shadow: bool, window_set_ids: Collection[int]) -> set[int]:
         """Window sets of these that have blocks in the queue, taken or not."""
@@ -117,6 +146,11 @@ class WorkQueries(Repository):
             statement = statement.where(t.scoring_work.c.shadow == shadow)
         with self.transaction() as connection:
             connection.execute(statement)
+
+
+def score_table(shadow: bool) -> str:
+    """Where scores go: those of a version in shadow lie apart."""
+    return "shadow_scores" if shadow else "scores"
 
 
 def finish_work(connection: sa.Connection, model_version: int, *, shadow: bool, first_id: int) -> None:

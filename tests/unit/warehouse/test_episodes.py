@@ -5,7 +5,7 @@ import pytest
 
 from warehouse.pseudonyms import age_band, load_key, pseudonym
 from warehouse.store.ingest_queries import _neediest_split
-from warehouse.store.score_queries import group_episodes
+from warehouse.store.summary_queries import group_episodes
 
 pytestmark = pytest.mark.unit
 
