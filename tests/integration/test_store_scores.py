@@ -43,6 +43,30 @@ def test_scores_are_written_once(stores: Stores) -> None:
     assert (stores.results.run(run)["scored"], stores.results.run(run)["failed"]) == (40, 1)
 
 
+def test_an_anomaly_says_all_of_its_window_whatever_its_lead_is_called(stores: Stores) -> None:
+    run, window_set = add_model(stores, 18), replace(add_recording(stores, "ação ♥", 12), lead_slots=("V1ª", ""))
+    block, scores = read(stores, window_set), scored(np.full(12, 2.0))
+    block = replace(block, template_beats=(np.arange(12) % 3).astype(np.int16))  # without a template: not familiar
+    scores = replace(scores, lead_slot=np.array([0, 1, 5, 0, 1, 5] * 2, np.int16))  # of the third nobody knows a name
+
+    def rows() -> list[dict[str, Any]]:
+        found = table(stores.results, t.anomalies, 18)
+        with stores.results.transaction() as connection:
+            connection.execute(t.anomalies.delete().where(t.anomalies.c.model_version == 18))
+        return found
+
+    stores.results.write_scores(run, 18, window_set, block, scores, gap_beats=1)
+    straight = rows()
+    assert [(a["recording"], a["lead"], a["label"]) for a in straight[:3]] == [
+        ("ação ♥", "V1ª", "N"), ("ação ♥", "", "N"), ("ação ♥", "", "N"),
+    ]  # fmt: skip
+    assert [a["familiarity"] is None for a in straight] == [True, False, False] * 4
+    assert [a["r_peak_s"] for a in straight] == block.r_peak_s.tolist()
+    assert {a["episode_id"] for a in straight} == {int(block.window_id[0])}
+    assert stores.results.write_scores(run, 18, window_set, block, scores, gap_beats=1) == (0, 0)
+    assert rows() == straight  # by way of the temporary table
+
+
 def test_scorers_that_write_the_same_at_once_give_one_score_each(stores: Stores) -> None:
     run, window_set = add_model(stores, 2), add_recording(stores, "at once", 300)
     block = read(stores, window_set)

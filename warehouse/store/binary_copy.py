@@ -16,6 +16,7 @@ _TRAILER = b"\xff\xff"
 _POSTGRES_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 Array = npt.NDArray[Any]  # the element type is the column's kind
+Column = tuple[str, str, Array]  # name, kind, values
 Wire = str | np.dtype[np.void] | np.dtype[np.bytes_]
 
 #: PostgreSQL type to the numpy type of its binary form (big-endian). `bytes:N` is bytea or char(N) of N bytes.
@@ -43,7 +44,7 @@ def _row_type(kinds: Mapping[str, str]) -> np.dtype[np.void]:
     return np.dtype(fields)
 
 
-def pack(columns: Sequence[tuple[str, str, Array]]) -> bytes:
+def pack(columns: Sequence[Column]) -> bytes:
     """Packs columns of equal length into one binary COPY stream.
 
     Args:
@@ -62,7 +63,8 @@ def pack(columns: Sequence[tuple[str, str, Array]]) -> bytes:
             size = _wire_type(kind).itemsize
             if values.nbytes != len(values) * size:
                 raise ValueError(f"column {name}: rows of {values.nbytes // len(values)} bytes, expected {size}")
-            rows[name] = np.frombuffer(np.ascontiguousarray(values).tobytes(), dtype=f"V{size}")
+            if size:  # else there is nothing behind its length
+                rows[name] = np.frombuffer(np.ascontiguousarray(values).tobytes(), dtype=f"V{size}")
         else:
             rows[name] = values
     return _HEADER + rows.tobytes() + _TRAILER

@@ -12,7 +12,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 import sqlalchemy as sa
 
 from configs.errors import DatabaseBusyError
-from warehouse.store.binary_copy import Array, pack, unpack
+from warehouse.store.binary_copy import Array, Column, pack, unpack
 from warehouse.store.database import make_engine, translate_errors
 
 ALL_SITES: Final = "*"
@@ -113,7 +113,7 @@ class Repository:
             connection.execute(sa.select(sa.literal(1)))
 
 
-def copy_in(connection: sa.Connection, table: str, columns: Sequence[tuple[str, str, Array]]) -> None:
+def copy_in(connection: sa.Connection, table: str, columns: Sequence[Column]) -> None:
     """Appends rows by binary COPY; see `binary_copy.pack` for `columns`."""
     names = ", ".join(name for name, _, _ in columns)
     with _cursor(connection) as cursor:

@@ -1,6 +1,6 @@
 """SQL of scoring: scores, failures, anomalies, runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,24 +10,12 @@ from sqlalchemy.dialects.postgresql import insert
 
 from warehouse.signal.familiarity import familiarity
 from warehouse.store import tables as t
-from warehouse.store.binary_copy import Array
-from warehouse.store.connection import Repository, array_literal, copy_in, copy_out, retried
+from warehouse.store.binary_copy import Column
+from warehouse.store.connection import Repository, copy_in, copy_out, retried
 from warehouse.store.records import BlockScores, WindowSet
-from warehouse.store.summary_queries import MOMENT, group_episodes, summarise_block, summarise_stored
+from warehouse.store.summary_queries import group_episodes, summarise_block, summarise_stored
 from warehouse.store.window_block import WindowBlock
 from warehouse.store.work_queries import DONE, finish_work, score_table
-
-_INSERT_ANOMALIES = f"""
-INSERT INTO anomalies (model_version, window_id, recording_id, recording, recorded_at, r_peak_s, score, lead, label,
-                       site, quality, familiarity, episode_id)
-SELECT %(version)s, window_id, %(recording_id)s, %(recording)s, {MOMENT.format("moment")}, r_peak_s, score,
-       coalesce((%(slots)s::text[])[lead_slot + 1], ''), label, %(site)s, quality, nullif(familiarity, 'NaN'),
-       nullif(episode_id, -1)
-FROM unnest(%(c0)s::bigint[], %(c1)s::bigint[], %(c2)s::float8[], %(c3)s::real[], %(c4)s::smallint[], %(c5)s::char[],
-            %(c6)s::real[], %(c7)s::real[], %(c8)s::bigint[])
-     AS c (window_id, moment, r_peak_s, score, lead_slot, label, quality, familiarity, episode_id)
-ON CONFLICT DO NOTHING
-"""
 
 
 class ScoreQueries(Repository):
@@ -137,14 +125,9 @@ class ScoreQueries(Repository):
             # and it waits in the queue again.
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             if len(block):
-                into = score_table(shadow)
-                n_scored = _insert_scores(connection, into, model_version, window_set, block, scored)
-                if not shadow:
-                    if n_scored < len(block):  # where another process was first, its verdict counts
-                        scored = stored_scores(connection, model_version, block)
-                    insert_anomalies(connection, model_version, window_set, block, scored, gap_beats)
-                    if gap_beats is not None and n_scored == window_set.n_windows:
-                        summarise_block(connection, model_version, window_set, block, scored, gap_beats)
+                n_scored = _store_block(connection, model_version, window_set, block, scored, gap_beats, shadow=shadow)
+                if gap_beats is not None and not shadow and n_scored == window_set.n_windows:
+                    summarise_block(connection, model_version, window_set, block, scored, gap_beats)
             if failures:
                 n_failed = self._insert_failures(connection, model_version, window_set, failures)
             if work is not None:
@@ -188,17 +171,21 @@ class ScoreQueries(Repository):
         return len(connection.execute(statement.returning(t.score_failures.c.window_id)).all())
 
 
-def _insert_scores(
+def _store_block(
     connection: sa.Connection,
-    into: str,
     model_version: int,
     window_set: WindowSet,
     block: WindowBlock,
     scored: BlockScores,
+    gap_beats: int | None,
+    *,
+    shadow: bool,
 ) -> int:
-    """Stores a block's scores where there is none yet, and forgets failures of these windows; returns how many."""
-    n = len(block)
-    columns: list[tuple[str, str, Array]] = [
+    """Stores a block's scores where there is none yet, and its anomalies unless it is the shadow's, and forgets
+    failures of these windows; returns how many scores were new.
+    """
+    into, n = score_table(shadow), len(block)
+    columns: list[Column] = [
         ("model_version", "int8", np.full(n, model_version)),
         ("window_id", "int8", block.window_id),
         ("recording_id", "int8", np.full(n, window_set.recording_id)),
@@ -208,22 +195,31 @@ def _insert_scores(
         ("lead_slot", "int2", scored.lead_slot),
     ]
     try:
-        with connection.begin_nested():  # as a rule nobody was here before: straight into the table
+        with connection.begin_nested():  # as a rule nobody was here before: straight into the tables
             copy_in(connection, into, columns)
+            if not shadow:
+                for rows in _anomaly_rows(model_version, window_set, block, scored, gap_beats):
+                    copy_in(connection, "anomalies", rows)
     except pg_errors.UniqueViolation:
-        connection.execute(sa.text("CREATE TEMP TABLE staging (LIKE scores) ON COMMIT DROP"))
-        copy_in(connection, "staging", columns)
-        names = ", ".join(name for name, _, _ in columns)
-        done = connection.execute(
-            sa.text(f"INSERT INTO {into} ({names}) SELECT {names} FROM staging ON CONFLICT DO NOTHING")
-        )
-        n = int(done.rowcount)
+        n = _copy_missing(connection, into, [columns])
+        if not shadow:  # where another process was first, its verdict counts
+            stored = stored_scores(connection, model_version, block)
+            insert_anomalies(connection, model_version, window_set, block, stored, gap_beats)
     connection.exec_driver_sql(
         "DELETE FROM score_failures f WHERE f.model_version = %(v)s AND f.window_id BETWEEN %(a)s AND %(b)s "
         f"AND EXISTS (SELECT 1 FROM {into} s WHERE s.model_version = f.model_version AND s.window_id = f.window_id)",
         {"v": model_version, "a": int(block.window_id[0]), "b": int(block.window_id[-1])},
     )
     return n
+
+
+def _copy_missing(connection: sa.Connection, into: str, parts: Sequence[Sequence[Column]]) -> int:
+    """Appends rows whose keys are not there yet, by way of a temporary table; returns how many these were."""
+    connection.exec_driver_sql(f"CREATE TEMP TABLE staged_{into} (LIKE {into} INCLUDING DEFAULTS) ON COMMIT DROP")
+    for columns in parts:
+        copy_in(connection, f"staged_{into}", columns)
+    done = connection.exec_driver_sql(f"INSERT INTO {into} SELECT * FROM staged_{into} ON CONFLICT DO NOTHING")
+    return int(done.rowcount)
 
 
 def stored_scores(connection: sa.Connection, model_version: int, block: WindowBlock) -> BlockScores:
@@ -247,37 +243,48 @@ def insert_anomalies(
     scored: BlockScores,
     gap_beats: int | None = None,
 ) -> None:
-    """Lists the windows of a block whose verdict is true; `scored` is what is stored of them.
+    """Lists the windows of a block whose verdict is true, unless they are listed; `scored` is what is stored of them.
 
     Args:
         gap_beats: see `write_scores`; None leaves their episodes to the summary.
     """
-    anomalous = block.select(scored.verdict)
-    if len(anomalous) == 0:
-        return
-    if gap_beats is None:
-        episode_of = np.full(len(anomalous), -1)
-    else:
-        episode_of, _ = group_episodes(block.window_id, scored.verdict, gap_beats)
-    columns: tuple[Array, ...] = (
-        anomalous.window_id,
-        anomalous.recorded_at_us,
-        anomalous.r_peak_s,
-        scored.score[scored.verdict],
-        scored.lead_slot[scored.verdict],
-        anomalous.aami_class.astype("U1"),
-        anomalous.quality,
-        familiarity(anomalous),
-        episode_of,
-    )
-    connection.exec_driver_sql(
-        _INSERT_ANOMALIES,
-        {f"c{i}": array_literal(values) for i, values in enumerate(columns)}
-        | {
-            "version": model_version,
-            "recording_id": window_set.recording_id,
-            "recording": window_set.recording,
-            "slots": list(window_set.lead_slots),
-            "site": window_set.site,
-        },
-    )
+    _copy_missing(connection, "anomalies", list(_anomaly_rows(model_version, window_set, block, scored, gap_beats)))
+
+
+def _anomaly_rows(
+    model_version: int, window_set: WindowSet, block: WindowBlock, scored: BlockScores, gap_beats: int | None
+) -> Iterator[list[Column]]:
+    """The anomalies of a block, in parts with rows of one width: of a lead, and with familiarity or without."""
+    verdict = scored.verdict
+    anomalous, slot = block.select(verdict), scored.lead_slot[verdict]
+    likeness = familiarity(anomalous)
+    columns: list[Column] = [
+        ("window_id", "int8", anomalous.window_id),
+        ("recorded_at", "timestamptz", anomalous.recorded_at_us),
+        ("r_peak_s", "float8", anomalous.r_peak_s),
+        ("score", "float4", scored.score[verdict]),
+        ("label", "bytes:1", anomalous.aami_class),
+        ("quality", "float4", anomalous.quality),
+        ("familiarity", "float4", likeness),
+    ]
+    if gap_beats is not None:
+        columns.append(("episode_id", "int8", group_episodes(block.window_id, verdict, gap_beats)[0]))
+    for number in np.unique(slot):
+        lead = window_set.lead_slots[number] if number < len(window_set.lead_slots) else ""
+        for known in (True, False):
+            here = (slot == number) & (np.isnan(likeness) != known)
+            n = int(np.count_nonzero(here))
+            if n:
+                same = {"model_version": model_version, "recording_id": window_set.recording_id}
+                words = {"recording": window_set.recording, "site": window_set.site, "lead": lead}
+                yield [
+                    *((name, "int8", np.full(n, value)) for name, value in same.items()),
+                    *(_text(name, value, n) for name, value in words.items()),
+                    *((name, kind, values[here]) for name, kind, values in columns if known or name != "familiarity"),
+                ]
+
+
+def _text(name: str, value: str, n: int) -> Column:
+    """The same text in n rows."""
+    encoded = np.frombuffer(value.encode(), np.uint8)
+    return name, f"bytes:{len(encoded)}", np.broadcast_to(encoded, (n, len(encoded)))

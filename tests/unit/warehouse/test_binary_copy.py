@@ -23,12 +23,14 @@ def test_what_is_packed_is_unpacked(n, seed):
         "d": ("float8", generator.normal(size=n)),
         "e": ("bool", generator.random(n) < 0.5),
         "f": ("bytes:6", generator.integers(-99, 99, (n, 3)).astype("<i2")),
+        "g": ("bytes:0", np.zeros((n, 0), np.uint8)),
     }
     stream = pack([(name, kind, values) for name, (kind, values) in columns.items()])
     found = unpack(stream, {name: kind for name, (kind, _) in columns.items()})
     for name in "abcde":
         np.testing.assert_array_equal(found[name], columns[name][1])
     np.testing.assert_array_equal(found["f"].view("<i2").reshape(n, 3), columns["f"][1])
+    assert found["g"].shape == (n, 0)
 
 
 def test_layout_is_what_postgresql_documents():
