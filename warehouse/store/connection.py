@@ -5,10 +5,11 @@ import functools
 import io
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
+import numpy as np
 import sqlalchemy as sa
 
 from configs.errors import DatabaseBusyError
@@ -131,9 +132,9 @@ def copy_out(
     return unpack(buffer.getvalue(), kinds)
 
 
-def array_literal(values: Array) -> str:
-    """Numbers or letters (n,) as PostgreSQL writes an array: for what is too little for a COPY of its own."""
-    return "{" + ",".join(map(str, values.tolist())) + "}"
+def array_literal(values: Array | Iterable[int]) -> str:
+    """Numbers or letters (n,) as PostgreSQL writes an array: one value, where a list would be one for each."""
+    return "{" + ",".join(map(str, values.tolist() if isinstance(values, np.ndarray) else values)) + "}"
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from warehouse.store import tables as t
-from warehouse.store.connection import Repository, copy_out, retried
+from warehouse.store.connection import Repository, array_literal, copy_out, retried
 from warehouse.store.database import make_engine, translate_errors
 
 _LOCK_CLASS = 0x656367  # first half of our advisory locks; the second is the holder's number
@@ -21,15 +21,15 @@ _LOCK_CLASS = 0x656367  # first half of our advisory locks; the second is the ho
 
 #: Blocks of `scoring_work w` that nobody who lives has.
 _FREE = (
-    "w.model_version = :v AND w.shadow = :shadow AND w.window_set_id = ANY(:sets) AND (w.holder IS NULL OR NOT EXISTS ("
-    "SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = :class "
+    "w.model_version = :v AND w.shadow = :shadow AND w.window_set_id = ANY(CAST(:sets AS bigint[])) "
+    "AND (w.holder IS NULL OR NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = :class "
     "AND l.objid = CAST(w.holder AS oid)))"
 )
 
 
 _LEFT = sa.text(
     "SELECT DISTINCT window_set_id FROM scoring_work "
-    "WHERE model_version = :v AND shadow = :shadow AND window_set_id = ANY(:sets)"
+    "WHERE model_version = :v AND shadow = :shadow AND window_set_id = ANY(CAST(:sets AS bigint[]))"
 )
 _TAKE = sa.text(
     "UPDATE scoring_work SET holder = :holder WHERE (model_version, shadow, first_id) = ("
@@ -114,7 +114,7 @@ class WorkQueries(Repository):
             "holder": holder,
             "v": model_version,
             "shadow": shadow,
-            "sets": list(window_set_ids),
+            "sets": array_literal(window_set_ids),
             "class": _LOCK_CLASS,
         }
         with self.transaction() as connection:
@@ -128,12 +128,13 @@ class WorkQueries(Repository):
     def work_left(self, model_version: int, *, shadow: bool, window_set_ids: Collection[int]) -> set[int]:
         """Window sets of these that have blocks in the queue, taken or not."""
         with self.transaction() as connection:
-            found = connection.execute(_LEFT, {"v": model_version, "shadow": shadow, "sets": list(window_set_ids)})
+            values = {"v": model_version, "shadow": shadow, "sets": array_literal(window_set_ids)}
+            found = connection.execute(_LEFT, values)
             return set(found.scalars())
 
     def work_free(self, model_version: int, *, shadow: bool, window_set_ids: Collection[int]) -> bool:
         """Whether there is a block of these window sets to take."""
-        values = {"v": model_version, "shadow": shadow, "sets": list(window_set_ids), "class": _LOCK_CLASS}
+        values = {"v": model_version, "shadow": shadow, "sets": array_literal(window_set_ids), "class": _LOCK_CLASS}
         with self.transaction() as connection:
             query = sa.text(f"SELECT EXISTS (SELECT 1 FROM scoring_work w WHERE {_FREE})")
             return bool(connection.execute(query, values).scalar_one())
