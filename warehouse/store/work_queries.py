@@ -22,8 +22,8 @@ _LOCK_CLASS = 0x656367  # first half of our advisory locks; the second is the ho
 #: Blocks of `scoring_work w` that nobody who lives has.
 _FREE = (
     "w.model_version = :v AND w.shadow = :shadow AND w.window_set_id = ANY(CAST(:sets AS bigint[])) "
-    "AND (w.holder IS NULL OR NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.classid = :class "
-    "AND l.objid = CAST(w.holder AS oid)))"
+    "AND (w.holder IS NULL OR NOT EXISTS (SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted "
+    "AND l.classid = :class AND l.objid = CAST(w.holder AS oid)))"
 )
 
 
