@@ -54,7 +54,6 @@ class InProcessModelClient:
                 "Train again: python -m pipelines.train",
             )
         self._explain = self._model.signatures[contract.SIGNATURE_DEFAULT]
-        self._tensor = tf.constant
         self._here = {id(function): _in_this_thread(function) for function in (self._score, self._explain)}
         self._batch_size = batch_size
         self._threads = threads
@@ -109,20 +108,26 @@ class InProcessModelClient:
 
     def _call(self, signature: Any, inputs: Mapping[str, FloatArray]) -> dict[str, Any]:
         n = len(inputs[contract.SAMPLES])
+        here = self._here[id(signature)]
         if 0 < n <= min(FEW, self._batch_size):
-            return self._here[id(signature)](inputs)
+            return here(inputs)
         size = self._batch_size
         if self._pool and n:  # as many batches for each thread, of the same size
             turns = -(-n // (self._threads * self._batch_size))
             size = -(-n // (turns * self._threads))
-
-        def batch(start: int) -> dict[str, Any]:
-            tensors = {name: self._tensor(inputs[name][start : start + size]) for name in contract.MODEL_INPUTS}
-            return {name: value.numpy() for name, value in signature(**tensors).items()}
-
-        starts = range(0, max(n, 1), size)
-        parts = list(self._pool.map(batch, starts) if self._pool else map(batch, starts))
+        batches = [
+            {name: inputs[name][start : start + size] for name in contract.MODEL_INPUTS}
+            for start in range(0, max(n, 1), size)
+        ]
+        parts = list(self._pool.map(here, batches)) if self._pool else [_answer(signature, one) for one in batches]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _answer(signature: Any, inputs: Mapping[str, FloatArray]) -> dict[str, Any]:
+    """A signature that TensorFlow runs in a pool of its own: operations that need not wait for each other at once."""
+    import tensorflow as tf
+
+    return {name: value.numpy() for name, value in signature(**{k: tf.constant(v) for k, v in inputs.items()}).items()}
 
 
 def _in_this_thread(signature: Any) -> Callable[[Mapping[str, FloatArray]], dict[str, Any]]:
