@@ -13,6 +13,7 @@ from configs.errors import ModelUnavailableError
 from serving.model_client import OUTPUTS, Explanation, FloatArray, Scores
 
 FEW = 32  # windows that are calculated sooner than another thread is woken to help
+ENOUGH = 256  # windows that a thread's batch should have: one of fewer takes more time for each of them
 
 
 class InProcessModelClient:
@@ -114,7 +115,7 @@ class InProcessModelClient:
         size = self._batch_size
         if self._pool and n:  # as many batches for each thread, of the same size
             turns = -(-n // (self._threads * self._batch_size))
-            size = -(-n // (turns * self._threads))
+            size = max(-(-n // (turns * self._threads)), min(ENOUGH, self._batch_size))
         batches = [
             {name: inputs[name][start : start + size] for name in contract.MODEL_INPUTS}
             for start in range(0, max(n, 1), size)
