@@ -141,6 +141,8 @@ def ask(services, tmp_path, start):
         assert answer["status"] == "success", (parameters, answer)
         return answer["data"]
 
+    ready = f"http://127.0.0.1:{at}/-/ready"  # until then it answers 503, in words
+    until(lambda: httpx.get(ready).status_code == 200, "Prometheus is ready")
     up = "sum(up) == 4 and min(count_over_time(up[1m])) >= 4"
     until(lambda: get("query", query=up)["result"], "all four are scraped, some times")
     return get

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import random
+import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -118,7 +119,28 @@ def copy_in(connection: sa.Connection, table: str, columns: Sequence[Column]) ->
     """Appends rows by binary COPY; see `binary_copy.pack` for `columns`."""
     names = ", ".join(name for name, _, _ in columns)
     with _cursor(connection) as cursor:
-        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", io.BytesIO(pack(columns)))
+        stream = _Stream(pack(columns), cursor.connection.fileno())
+        cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)", stream)
+
+
+class _Stream(io.BytesIO):
+    """What is copied into the database, over this socket.
+
+    psycopg2 sends the end of a stream without letting other threads of Python run. Where the server takes nothing more
+    for a while, because it waits for another transaction, that could be one of this process, which then never ends. So
+    the end is told once there is room for it: what is left to send by then are a few kB.
+    """
+
+    def __init__(self, content: bytes, socket: int) -> None:
+        super().__init__(content)
+        self._socket = select.poll()
+        self._socket.register(socket, select.POLLOUT)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        if not found:
+            self._socket.poll()
+        return found
 
 
 def copy_out(
